@@ -1,0 +1,4 @@
+# Everything that can be said as data is in pyproject.toml.
+from setuptools import setup
+
+setup()

@@ -1,0 +1,52 @@
+"""The suite's own switches: a missing peer is a skip for people and a failure for CI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = """
+import pytest
+
+@pytest.mark.peer
+def test_body():
+    pytest.skip("no such peer")
+
+@pytest.fixture
+def peer():
+    pytest.skip("no such peer either")
+
+@pytest.mark.peer
+def test_setup(peer):
+    pass
+
+def test_platform():
+    pytest.skip("not on this platform")
+"""
+
+
+@pytest.mark.parametrize(
+    ("required", "status", "summary"),
+    [("0", 0, "3 skipped"), ("1", 1, "1 failed, 1 skipped, 1 error")],
+)
+def test_a_missing_peer(tmp_path: Path, required: str, status: int, summary: str) -> None:
+    (tmp_path / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text(encoding="utf-8"))
+    (tmp_path / "test_it.py").write_text(SUITE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = peer\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        env={**os.environ, "WSFRAME_REQUIRE_PEERS": required},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == status, run.stdout
+    assert summary in run.stdout.splitlines()[-1]
+    assert ("WSFRAME_REQUIRE_PEERS=1, but: Skipped: no such peer either" in run.stdout) == bool(status)

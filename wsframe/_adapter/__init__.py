@@ -1,0 +1,1 @@
+"""What the adapters share, still free of I/O."""

@@ -1,0 +1,76 @@
+"""The keyword arguments that ``serve`` and ``connect`` share, and what they become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from .._config import Limits, Timeouts
+from .._deflate import PermessageDeflate
+from .._enums import Role
+
+__all__ = ["ConnectionOptions", "Settings", "settings_for"]
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """Keyword arguments of both ``serve`` and ``connect``.
+
+    Attributes:
+        compression: offer or accept permessage-deflate (RFC 7692): False (the default), True, or its settings.
+        max_message_size: bytes of one message after decompression; 1 MiB on a server, 16 MiB on a client.
+        open_timeout: seconds for TCP, TLS and the opening handshake together (10).
+        close_timeout: seconds from the first Close frame, or a failure, to the end (10).
+        ping_interval: seconds of silence after which a keepalive ping is sent (20), or None.
+        ping_timeout: seconds that any byte may take after it (20), or None.
+        idle_timeout: seconds without a message after which the connection is closed with 1001; None (the default).
+        limits: all other bounds.
+    """
+
+    compression: bool | PermessageDeflate
+    max_message_size: int
+    open_timeout: float
+    close_timeout: float
+    ping_interval: float | None
+    ping_timeout: float | None
+    idle_timeout: float | None
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the core takes."""
+
+    limits: Limits
+    timeouts: Timeouts
+    extensions: tuple[PermessageDeflate, ...]
+
+
+#: Keyword -> the field of `Timeouts` that it sets.
+_TIMEOUTS = {
+    "open_timeout": "open",
+    "close_timeout": "close",
+    "ping_interval": "ping_interval",
+    "ping_timeout": "ping_timeout",
+    "idle_timeout": "idle",
+}
+
+
+def settings_for(role: Role, options: ConnectionOptions) -> Settings:
+    """Check the options and fill in the defaults.
+
+    Raises:
+        TypeError: an unknown keyword, or a value of the wrong type.
+        ValueError: a value out of range.
+    """
+    unknown = options.keys() - ConnectionOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(sorted(ConnectionOptions.__annotations__))
+        raise TypeError(f"unknown keyword argument {sorted(unknown)[0]!r}; these options exist: {known}")
+    limits = options.get("limits", Limits.for_role(role))
+    if "max_message_size" in options:
+        limits = replace(limits, max_message_size=options["max_message_size"])
+    timeouts = Timeouts(**{field: options[name] for name, field in _TIMEOUTS.items() if name in options})  # type: ignore[literal-required]
+    compression = options.get("compression", False)
+    if compression is True:
+        compression = PermessageDeflate()
+    return Settings(limits, timeouts, (compression,) if compression else ())

@@ -1,0 +1,748 @@
+"""The frame codec in plain Python: RFC 6455 s5 as seen by one receiver and one sender of bytes.
+
+This is the reference. It imports nothing from the package, calls no callback, and knows nothing of
+connection states, time or HTTP. What it takes from the outside is numbers and flags, what it gives are
+`Message`, `MessageChunk` and `Frame` objects, and what it finds wrong is a `CodecError`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn, final
+
+__all__ = [
+    "Assembler",
+    "CodecError",
+    "Decoder",
+    "Frame",
+    "MaskingKeys",
+    "Message",
+    "MessageChunk",
+    "apply_mask",
+    "decode_header",
+    "encode_frame",
+    "encode_header",
+]
+
+BytesLike = bytes | bytearray | memoryview
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+_KNOWN_OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
+_CONTROL = 0x08
+
+_FIN = 0x80
+_RSV1 = 0x40
+_RSV23 = 0x30
+_MASKED = 0x80
+
+_PROTOCOL_ERROR = 1002
+_INVALID_DATA = 1007
+_TOO_BIG = 1009
+
+_BAD_UTF8 = "invalid UTF-8 in a text message"
+
+#: What one `Decoder.decode` call delivers at the most, in payload bytes; every message counts this much more, so
+#: that a flood of empty messages is bounded as well.
+_BUDGET = 1 << 20
+_OBJECT_COST = 64
+
+#: From here on four strided translations beat one XOR of two long integers.
+_TRANSLATE_FROM = 3000
+
+
+class CodecError(Exception):
+    """The peer's bytes break RFC 6455 s5.
+
+    Attributes:
+        code: the Close code to fail the connection with (s7.4.1): 1002, 1007 or 1009.
+        reason: what was wrong, short enough for a Close frame.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class _Value:
+    """A read-only record: what a final cdef class is in the compiled codec."""
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        if _Value not in cls.__bases__:
+            raise TypeError(f"{cls.__mro__[1].__name__} is final and cannot be subclassed")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} objects are read-only")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} objects are read-only")
+
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__match_args__)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, *self._fields()))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        return f"{type(self).__name__}({shown})"
+
+
+
+@final
+class Message(_Value):
+    """A whole message (RFC 6455 s5.4, s5.6).
+
+    Attributes:
+        data: ``str`` for a text message, ``bytes`` for a binary one; with ``decode_text=False`` the validated
+            UTF-8 ``bytes`` of a text message.
+        opcode: 1 (text) or 2 (binary).
+    """
+
+    __slots__ = ("data", "opcode")
+    __match_args__ = ("data", "opcode")
+    data: str | bytes
+    opcode: int
+
+    def __new__(cls, data: str | bytes, opcode: int) -> Message:
+        self = _new(cls)
+        _set_message_data(self, data)
+        _set_message_opcode(self, opcode)
+        return self
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the message was sent as text."""
+        return self.opcode == TEXT
+
+
+@final
+class MessageChunk(_Value):
+    """A part of a message, given out as it comes when streaming.
+
+    Attributes:
+        data: like `Message.data`; a ``str`` never ends inside a character.
+        opcode: 1 (text) or 2 (binary), the same in all chunks of a message.
+        first: this chunk begins a message.
+        final: this chunk ends it; its data may be empty.
+    """
+
+    __slots__ = ("data", "final", "first", "opcode")
+    __match_args__ = ("data", "opcode", "first", "final")
+    data: str | bytes
+    opcode: int
+    first: bool
+    final: bool
+
+    def __new__(cls, data: str | bytes, opcode: int, first: bool, final: bool) -> MessageChunk:
+        self = _new(cls)
+        for name, value in zip(cls.__match_args__, (data, opcode, first, final), strict=True):
+            object.__setattr__(self, name, value)
+        return self
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the message is sent as text."""
+        return self.opcode == TEXT
+
+
+@final
+class Frame(_Value):
+    """One frame (RFC 6455 s5.2), its payload already unmasked.
+
+    Attributes:
+        opcode: 0 continuation, 1 text, 2 binary, 8 Close, 9 Ping, 10 Pong.
+        payload: the unmasked payload.
+        fin: the final fragment of a message.
+        rsv1: the bit that marks a compressed message (RFC 7692 s6) in its first frame.
+    """
+
+    __slots__ = ("fin", "opcode", "payload", "rsv1")
+    __match_args__ = ("opcode", "payload", "fin", "rsv1")
+    opcode: int
+    payload: bytes
+    fin: bool
+    rsv1: bool
+
+    def __new__(cls, opcode: int, payload: bytes, fin: bool = True, rsv1: bool = False) -> Frame:
+        self = _new(cls)
+        for name, value in zip(cls.__match_args__, (opcode, payload, fin, rsv1), strict=True):
+            object.__setattr__(self, name, value)
+        return self
+
+
+# Messages are made by the million: these skip the refusing __setattr__ at the price of a method call each.
+_new = object.__new__
+_set_message_data = Message.__dict__["data"].__set__
+_set_message_opcode = Message.__dict__["opcode"].__set__
+
+
+def apply_mask(data: BytesLike, key: BytesLike, offset: int = 0) -> bytes:
+    """XOR ``data`` with the masking key (RFC 6455 s5.3); masking and unmasking are the same.
+
+    Args:
+        data: the bytes to (un)mask; they are not changed.
+        key: 4 bytes.
+        offset: position of ``data`` in the payload, for payloads that come in pieces.
+
+    Raises:
+        ValueError: the key is not 4 bytes long, or the offset is negative.
+    """
+    if len(key) != 4:
+        raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+    if offset < 0:
+        raise ValueError(f"offset must not be negative, but is {offset}")
+    key = bytes(key)
+    turn = offset & 3
+    if turn:
+        key = key[turn:] + key[:turn]
+    return _xor(bytes(data), key)
+
+
+def _xor(data: bytes, key: bytes) -> bytes:
+    length = len(data)
+    if length < _TRANSLATE_FROM:
+        pattern = (key * (length // 4 + 1))[:length]
+        number = int.from_bytes(data, "little") ^ int.from_bytes(pattern, "little")
+        return number.to_bytes(length, "little")
+    result = bytearray(length)
+    for lane, byte in enumerate(key):
+        result[lane::4] = data[lane::4].translate(_XOR_TABLES[byte])
+    return bytes(result)
+
+
+_XOR_TABLES = [bytes(value ^ byte for value in range(256)) for byte in range(256)]
+
+
+class MaskingKeys:
+    """Unpredictable masking keys (RFC 6455 s5.3, s10.3) for one connection.
+
+    Asking the system for four bytes a frame costs more than framing, so a small pool is filled at the first use.
+    It is thrown away in the child of a fork: parent and child would otherwise use the same keys.
+
+    Args:
+        random_bytes: ``random_bytes(n)`` gives ``n`` bytes of strong entropy.
+    """
+
+    __slots__ = ("_generation", "_pool", "_position", "_random_bytes")
+
+    POOL_SIZE = 1024
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self._random_bytes = random_bytes
+        self._pool = b""
+        self._position = 0
+        self._generation = _fork_generation
+
+    def next(self) -> bytes:
+        """A fresh key of 4 bytes."""
+        position = self._position
+        if position >= len(self._pool) or self._generation != _fork_generation:
+            pool = self._random_bytes(self.POOL_SIZE)
+            if len(pool) != self.POOL_SIZE:
+                raise ValueError(f"random_bytes({self.POOL_SIZE}) gave {len(pool)} bytes")
+            self._pool = pool
+            self._generation = _fork_generation
+            position = 0
+        self._position = position + 4
+        return self._pool[position : position + 4]
+
+
+_fork_generation = 0
+
+
+def _after_fork() -> None:
+    global _fork_generation
+    _fork_generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def encode_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False, key: bytes | None = None) -> bytes:
+    """The header of a frame, with the masking key at its end if there is one (RFC 6455 s5.2).
+
+    Args:
+        opcode: a known opcode.
+        length: payload length in bytes, below 2**63.
+        fin: the final fragment of its message.
+        rsv1: the compression bit.
+        key: 4 bytes when the payload will be masked.
+
+    Raises:
+        ValueError: the opcode or the length is impossible, a control frame is fragmented, compressed or over
+            125 bytes (s5.5), or the key is not 4 bytes long.
+    """
+    if opcode not in _KNOWN_OPCODES:
+        raise ValueError(f"opcode {opcode} is not defined (RFC 6455 s5.2)")
+    if opcode & _CONTROL:
+        # s5.5: All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
+        if length > 125:
+            raise ValueError(f"a control frame carries at most 125 bytes, not {length} (RFC 6455 s5.5)")
+        if not fin:
+            raise ValueError("a control frame cannot be fragmented (RFC 6455 s5.5)")
+        if rsv1:
+            raise ValueError("a control frame cannot be compressed (RFC 7692 s6.1)")
+    first = opcode | (_FIN if fin else 0) | (_RSV1 if rsv1 else 0)
+    masked = 0
+    if key is not None:
+        if len(key) != 4:
+            raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+        masked = _MASKED
+    # s5.2: the minimal number of bytes MUST be used to encode the length.
+    if length < 126:
+        if length < 0:
+            raise ValueError(f"a payload cannot have {length} bytes")
+        header = bytes((first, masked | length))
+    elif length < 1 << 16:
+        header = bytes((first, masked | 126)) + length.to_bytes(2, "big")
+    elif length < 1 << 63:
+        header = bytes((first, masked | 127)) + length.to_bytes(8, "big")
+    else:
+        raise ValueError("a payload must be shorter than 2**63 bytes (RFC 6455 s5.2)")
+    return header if key is None else header + key
+
+
+def encode_frame(
+    opcode: int, payload: BytesLike | str, fin: bool = True, rsv1: bool = False, key: bytes | None = None
+) -> bytes:
+    """A whole frame, masked when there is a key.
+
+    Args:
+        opcode: a known opcode.
+        payload: bytes-like, or a ``str`` which is encoded as UTF-8.
+        fin: the final fragment of its message.
+        rsv1: the compression bit.
+        key: 4 bytes to mask with, or None.
+
+    Raises:
+        ValueError: as `encode_header`; also when a ``str`` has lone surrogates (``UnicodeEncodeError``).
+    """
+    data = payload.encode() if isinstance(payload, str) else bytes(payload)
+    header = encode_header(opcode, len(data), fin, rsv1, key)
+    return header + (data if key is None else _xor(data, key))
+
+
+def decode_header(data: BytesLike, position: int = 0) -> tuple[int, int, int, int] | None:
+    """Read the first bytes of a frame up to the masking key, without judging opcode, direction or size.
+
+    Args:
+        data: the bytes.
+        position: where the frame begins.
+
+    Returns:
+        None when more bytes are needed, else ``(first byte, second byte, payload length, position of what
+        follows the length)``: the masking key if the second byte's top bit is set, else the payload.
+
+    Raises:
+        CodecError: the length is not minimal or has its top bit set (1002, s5.2).
+    """
+    have = len(data) - position
+    if have < 2:
+        return None
+    first, second = data[position], data[position + 1]
+    length = second & 0x7F
+    if length < 126:
+        return first, second, length, position + 2
+    size, least = (2, 126) if length == 126 else (8, 1 << 16)
+    if have < 2 + size:
+        return None
+    after = position + 2 + size
+    length = int.from_bytes(data[position + 2 : after], "big")
+    # s5.2: the minimal number of bytes MUST be used to encode the length.
+    if length < least:
+        raise CodecError(_PROTOCOL_ERROR, f"length {length} is not encoded in the fewest bytes")
+    # s5.2: the most significant bit MUST be 0.
+    if length >= 1 << 63:
+        raise CodecError(_PROTOCOL_ERROR, "frame length has its top bit set")
+    return first, second, length, after
+
+
+class Assembler:
+    """Put one message together from pieces of its unmasked, uncompressed payload (RFC 6455 s5.4, s5.6).
+
+    Text is checked piece by piece and fails at the first byte that cannot become valid UTF-8 (s8.1).
+
+    Args:
+        stream: give out a `MessageChunk` for each piece instead of one `Message` at the end.
+        decode_text: give text as ``str``; else as validated ``bytes``.
+    """
+
+    __slots__ = ("_chunk_first", "_data", "_decode_text", "_opcode", "_stream", "_utf8")
+
+    def __init__(self, stream: bool, decode_text: bool) -> None:
+        self._stream = stream
+        self._decode_text = decode_text
+        self._opcode = 0
+        self._data: bytearray | None = None
+        self._utf8: codecs.IncrementalDecoder | None = None
+        self._chunk_first = True
+
+    def begin(self, opcode: int) -> None:
+        """Start a message of that opcode (1 text, 2 binary)."""
+        self._opcode = opcode
+        self._data = None
+        self._utf8 = None
+        self._chunk_first = True
+
+    def add(self, piece: bytes, final: bool, out: list[Any]) -> None:
+        """Take the next piece, the last one of its message if ``final``, and append to ``out`` what is finished.
+
+        Raises:
+            CodecError: 1007, invalid UTF-8.
+        """
+        text = self._validate(piece, final) if self._opcode == TEXT else None
+        if self._stream:
+            data: str | bytes = text if text is not None and self._decode_text else piece
+            if data or final:
+                out.append(MessageChunk(data, self._opcode, self._chunk_first, final))
+                self._chunk_first = False
+            return
+        if final and self._data is None:
+            data = text if text is not None and self._decode_text else piece
+        else:
+            if self._data is None:
+                self._data = bytearray()
+            self._data += piece
+            if not final:
+                return
+            data = bytes(self._data)
+            if text is not None and self._decode_text:
+                data = str(data, "utf-8")
+        out.append(Message(data, self._opcode))
+        self._data = None
+        self._utf8 = None
+
+    def _validate(self, piece: bytes, final: bool) -> str:
+        try:
+            if self._utf8 is None:
+                if final:
+                    return str(piece, "utf-8")
+                self._utf8 = codecs.getincrementaldecoder("utf-8")()
+            text = self._utf8.decode(piece, final)
+        except UnicodeDecodeError:
+            raise CodecError(_INVALID_DATA, _BAD_UTF8) from None
+        if not final:
+            # CPython waits for the third byte of an encoded surrogate; the second already decides.
+            tail = self._utf8.getstate()[0]
+            if len(tail) == 2 and tail[0] == 0xED and tail[1] >= 0xA0:
+                raise CodecError(_INVALID_DATA, _BAD_UTF8)
+        return text
+
+
+class Decoder:
+    """Turn received bytes into messages and, for all that is not plain data, frames.
+
+    Args:
+        expect_masked: whether the peer must mask (s5.1: a client must, a server must not).
+        max_message_size: payload bytes of one message; that size itself passes. For a compressed message, which comes
+            out frame by frame, it bounds the compressed bytes with some room for incompressible data: the real
+            limit is for the one who inflates.
+        max_fragments: frames of one message.
+        allow_rsv1: an extension that uses RSV1 has been agreed.
+        stream: give out `MessageChunk` as payload comes instead of `Message`.
+        decode_text: give text as ``str``; else as validated ``bytes``.
+
+    Attributes:
+        has_more: ``decode`` stopped at its bound of work (1 MiB of payload) with input left: call it again.
+    """
+
+    __slots__ = (
+        "_allow_rsv1",
+        "_assembler",
+        "_budget",
+        "_buffer",
+        "_compressed",
+        "_decode_text",
+        "_failed",
+        "_fin",
+        "_fragments",
+        "_in_frame",
+        "_key",
+        "_left",
+        "_mask_bit",
+        "_max_fragments",
+        "_max_size",
+        "_opcode",
+        "_partial",
+        "_pieces",
+        "_position",
+        "_size",
+        "_stream",
+        "has_more",
+    )
+
+    def __init__(
+        self,
+        expect_masked: bool,
+        max_message_size: int,
+        max_fragments: int,
+        allow_rsv1: bool = False,
+        stream: bool = False,
+        decode_text: bool = True,
+    ) -> None:
+        self._mask_bit = _MASKED if expect_masked else 0
+        self._max_size = max_message_size
+        self._max_fragments = max_fragments
+        self._allow_rsv1 = allow_rsv1
+        self._stream = stream
+        self._decode_text = decode_text
+        self.has_more = False
+        self._buffer = b""
+        self._position = 0
+        self._failed = False
+        self._budget = _BUDGET
+        # The message in progress (s5.4). An opcode of 0 means that there is none: a buffer can be empty all the same.
+        self._opcode = 0
+        self._compressed = False
+        self._fragments = 0
+        self._size = 0
+        self._assembler = Assembler(stream, decode_text)
+        # The compressed frame in progress, and how many Frames its message has given so far.
+        self._pieces = 0
+        self._partial: bytearray | None = None
+        # The data frame in progress, once its header is complete.
+        self._in_frame = False
+        self._fin = False
+        self._left = 0
+        self._key = b""
+
+    @property
+    def pending(self) -> bool:
+        """Bytes of an unfinished frame, or frames of an unfinished message, have been received."""
+        return self._in_frame or self._opcode != 0 or self._position < len(self._buffer)
+
+    def feed(self, data: BytesLike) -> None:
+        """Take received bytes; ``decode`` does the work."""
+        if self._failed:
+            return
+        if self._position < len(self._buffer):
+            self._buffer = self._buffer[self._position :] + data
+        else:
+            self._buffer = bytes(data)
+        self._position = 0
+
+    def decode(self, out: list[Any]) -> Frame | None:
+        """Append finished messages (or chunks) to ``out`` until something else comes.
+
+        Returns:
+            the first thing that is not plain data: a control frame, or a data frame of a compressed message;
+            None when the input is used up or the bound of work is reached (see ``has_more``).
+
+        Raises:
+            CodecError: the peer broke the protocol. What came before it is in ``out``. From then on input is ignored.
+        """
+        self.has_more = False
+        try:
+            frame = self._decode(out)
+            if frame is None:
+                self._budget = _BUDGET
+        except CodecError:
+            self._failed = True
+            self._buffer = b""
+            self._position = 0
+            raise
+        if self._position >= len(self._buffer):
+            self._buffer = b""
+            self._position = 0
+        return frame
+
+    def _decode(self, out: list[Any]) -> Frame | None:
+        buffer = self._buffer
+        position = self._position
+        end = len(buffer)
+        budget = self._budget
+        mask_bit = self._mask_bit
+        header = 6 if mask_bit else 2
+        # The express lane takes whole short unfragmented messages; everything else goes through _step.
+        express = not self._stream and not self._in_frame and not self._opcode
+        short = min(self._max_size, 125)
+        decode_text = self._decode_text
+        append = out.append
+        from_bytes = int.from_bytes
+        new, set_data, set_opcode = _new, _set_message_data, _set_message_opcode
+        while position + 2 <= end or (self._in_frame and position < end):
+            if express:
+                first = buffer[position]
+                length = buffer[position + 1] ^ mask_bit
+                start = position + header
+                stop = start + length
+                if (first == 0x81 or first == 0x82) and length <= short and stop <= end:
+                    data: str | bytes = buffer[start:stop]
+                    if mask_bit:
+                        pattern = (buffer[start - 4 : start] * 32)[:length]
+                        number = from_bytes(data, "little") ^ from_bytes(pattern, "little")  # type: ignore[arg-type]
+                        data = number.to_bytes(length, "little")
+                    if first == 0x81:
+                        try:
+                            text = str(data, "utf-8")  # type: ignore[arg-type]
+                        except UnicodeDecodeError:
+                            raise CodecError(_INVALID_DATA, _BAD_UTF8) from None
+                        if decode_text:
+                            data = text
+                    message = new(Message)
+                    set_data(message, data)
+                    set_opcode(message, first & 0x0F)
+                    append(message)
+                    position = stop
+                    budget -= length + _OBJECT_COST
+                    if budget <= 0:
+                        break
+                    continue
+            self._position = position
+            before = len(out)
+            frame = self._step(buffer, end, out)
+            if frame is not None:
+                self._budget = budget
+                return frame
+            if self._position == position:
+                return None
+            position = self._position
+            express = not self._stream and not self._in_frame and not self._opcode
+            if len(out) > before:
+                budget -= len(out[-1].data) + _OBJECT_COST
+                if budget <= 0:
+                    break
+        self._position = position
+        self.has_more = position < end and budget <= 0
+        return None
+
+    def _step(self, buffer: bytes, end: int, out: list[Any]) -> Frame | None:
+        """Go on by one header, control frame or stretch of payload; no progress means that more bytes are needed."""
+        if self._in_frame:
+            return self._payload(buffer, end, out)
+        self._judge(buffer[self._position], buffer[self._position + 1])
+        found = decode_header(buffer, self._position)
+        if found is None:
+            return None
+        first, _, length, position = found
+        opcode = first & 0x0F
+        start = position + (4 if self._mask_bit else 0)
+        if opcode & _CONTROL:
+            stop = start + length
+            if stop > end:
+                return None
+            payload = buffer[start:stop]
+            if self._mask_bit:
+                payload = _xor(payload, buffer[position:start])
+            self._position = stop
+            return Frame(opcode, payload, True, False)
+        compressed = self._compressed if opcode == CONTINUATION else bool(first & _RSV1)
+        self._bound(length, opcode, compressed)
+        if start > end:
+            return None
+        if opcode != CONTINUATION:
+            self._opcode = opcode
+            self._compressed = compressed
+            self._fragments = self._size = self._pieces = 0
+            if not compressed:
+                self._assembler.begin(opcode)
+        self._fragments += 1
+        self._size += length
+        self._in_frame = True
+        self._fin = bool(first & _FIN)
+        self._left = length
+        self._key = buffer[position:start]
+        self._position = start
+        return self._payload(buffer, end, out)
+
+    def _judge(self, first: int, second: int) -> None:
+        """What the first two bytes of a frame can break; the order is part of the interface."""
+        opcode = first & 0x0F
+        # s5.2: RSV bits MUST be 0 unless an extension is negotiated that defines them.
+        if first & _RSV23:
+            raise CodecError(_PROTOCOL_ERROR, "reserved bit RSV2 or RSV3 is set")
+        if first & _RSV1 and not self._allow_rsv1:
+            raise CodecError(_PROTOCOL_ERROR, "reserved bit RSV1 is set and no extension was agreed")
+        if opcode not in _KNOWN_OPCODES:
+            raise CodecError(_PROTOCOL_ERROR, f"reserved opcode {opcode}")
+        # RFC 7692 s6.1: RSV1 belongs to the first frame of a message, and only to data.
+        if first & _RSV1 and (opcode & _CONTROL or opcode == CONTINUATION):
+            raise CodecError(_PROTOCOL_ERROR, "RSV1 is set on a control or continuation frame")
+        if opcode & _CONTROL:
+            # s5.5: control frames have at most 125 bytes and are not fragmented.
+            if not first & _FIN:
+                raise CodecError(_PROTOCOL_ERROR, "fragmented control frame")
+            if second & 0x7F > 125:
+                raise CodecError(_PROTOCOL_ERROR, "control frame over 125 bytes")
+        elif opcode == CONTINUATION:
+            if not self._opcode:
+                raise CodecError(_PROTOCOL_ERROR, "continuation frame without a message to continue")
+        elif self._opcode:
+            # s5.4: the fragments of one message MUST NOT be interleaved with those of another.
+            raise CodecError(_PROTOCOL_ERROR, "new message before the last fragment of the one in progress")
+        if second & _MASKED != self._mask_bit:
+            # s5.1: a server MUST close on an unmasked frame, a client on a masked one.
+            wrong = "not masked, but a client must mask" if self._mask_bit else "masked, but a server must not mask"
+            raise CodecError(_PROTOCOL_ERROR, f"frame is {wrong}")
+
+    def _bound(self, length: int, opcode: int, compressed: bool) -> None:
+        """Refuse a data frame that takes its message over a limit, before a byte of it is kept."""
+        size, fragments = (self._size, self._fragments) if opcode == CONTINUATION else (0, 0)
+        size += length
+        fragments += 1
+        if fragments > self._max_fragments:
+            raise CodecError(_TOO_BIG, f"message has over {self._max_fragments} fragments")
+        limit = self._max_size
+        if compressed:
+            # Incompressible data grows a little, and every fragment may end with an empty block.
+            limit += (limit >> 3) + 1024 + 64 * fragments
+        if size > limit:
+            raise CodecError(_TOO_BIG, f"message of {size} bytes or more is over the limit of {self._max_size}")
+
+    def _payload(self, buffer: bytes, end: int, out: list[Any]) -> Frame | None:
+        """Take what there is of the current data frame's payload."""
+        start = self._position
+        take = min(self._left, end - start)
+        piece = buffer[start : start + take]
+        if self._mask_bit and take:
+            piece = _xor(piece, self._key)
+            turn = take & 3
+            if turn:
+                self._key = self._key[turn:] + self._key[:turn]
+        self._position = start + take
+        self._left -= take
+        whole = self._left == 0
+        final = whole and self._fin
+        frame = None
+        if self._compressed:
+            frame = self._compressed_piece(piece, whole, final)
+        elif piece or final:
+            self._assembler.add(piece, final, out)
+        if whole:
+            self._in_frame = False
+        if final:
+            self._opcode = 0
+        return frame
+
+    def _compressed_piece(self, piece: bytes, whole: bool, final: bool) -> Frame | None:
+        """Compressed data leaves frame by frame, or, when streaming, piece by piece as if fragmented finer."""
+        if self._stream:
+            if not piece and not final:
+                return None
+        elif not whole:
+            if self._partial is None:
+                self._partial = bytearray()
+            self._partial += piece
+            return None
+        elif self._partial is not None:
+            self._partial += piece
+            piece = bytes(self._partial)
+            self._partial = None
+        self._pieces += 1
+        first = self._pieces == 1
+        return Frame(self._opcode if first else CONTINUATION, piece, final, first)

@@ -1,0 +1,325 @@
+"""What every endpoint shares: the output queue, terminal facts, the transport verdict, and the one ending.
+
+The rules are in ``_state.py``. ``Connection``, ``Server`` and ``Client`` derive from `Lifecycle`.
+"""
+
+from __future__ import annotations
+
+from ._config import Limits, Timeouts
+from ._enums import Cause, Initiator, Role, State, Transport
+from ._events import CloseFrame, Disconnected, Event
+from ._state import INITIATORS, VERDICT_ORDER, Fact, next_state
+from ._timers import Timer, Timers
+
+__all__ = ["Lifecycle"]
+
+#: Causes that an adapter may report.
+_TRANSPORT_CAUSES = (Cause.RESET, Cause.TLS_ERROR, Cause.TRANSPORT_ERROR)
+
+#: Endings that count as clean when both Close frames were exchanged: ours did not complain about the peer.
+_CLEAN_CAUSES = (Cause.CLOSE_HANDSHAKE, Cause.IDLE_TIMEOUT)
+
+
+class Lifecycle:
+    """Base of the endpoints: from the first fact to ``Disconnected``."""
+
+    __slots__ = (
+        "_cause",
+        "_discard",
+        "_eof",
+        "_error",
+        "_handed",
+        "_initiator",
+        "_last_received",
+        "_linger_wanted",
+        "_now",
+        "_out",
+        "_phase",
+        "_queued",
+        "_received",
+        "_received_first",
+        "_sent",
+        "_terminal_at",
+        "_timers",
+        "_unsent",
+        "_untimed",
+        "ending",
+        "limits",
+        "role",
+        "state",
+        "timeouts",
+        "transport",
+    )
+
+    def __init__(self, role: Role, state: State, limits: Limits | None, timeouts: Timeouts | None) -> None:
+        self.role = role
+        self.state = state
+        self.limits = Limits.for_role(role) if limits is None else limits
+        self.timeouts = Timeouts() if timeouts is None else timeouts
+        self.transport = Transport.OPEN
+        self.ending: Disconnected | None = None
+        # Output: what waits in the core, and how many bytes were queued, handed out and not yet flushed.
+        self._out: list[bytes] = []
+        self._queued = 0
+        self._handed = 0
+        self._unsent = 0
+        # The facts.
+        self._cause: Cause | None = None
+        self._phase = state
+        self._initiator: Initiator | None = None
+        self._error: BaseException | None = None
+        self._received: CloseFrame | None = None
+        self._sent: CloseFrame | None = None
+        self._received_first: bool | None = None
+        self._eof = False
+        self._discard = False
+        # Time. _untimed: something waits for the next call that brings a time.
+        self._timers = Timers()
+        self._now = 0.0
+        self._untimed = False
+        self._last_received: float | None = None
+        self._terminal_at: float | None = None
+        self._linger_wanted = False
+
+    # What an adapter calls.
+
+    def receive_data(self, data: bytes | bytearray | memoryview, now: float = 0.0) -> list[Event]:
+        """Take received bytes and return what they mean. Never raises for anything that a peer can send."""
+        raise NotImplementedError
+
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Begin to end the connection in an orderly way. Idempotent."""
+        raise NotImplementedError
+
+    def reading_paused(self, paused: bool) -> None:
+        """The adapter stopped or resumed reading. Before a connection is OPEN that makes no difference."""
+
+    def data_to_send(self) -> list[bytes]:
+        """Bytes to write, in order; [] when there are none. What was handed out counts as sent."""
+        out = self._out
+        if not out:
+            return []
+        self._out = []
+        self._handed = self._queued
+        self._on_handed_out()
+        return out
+
+    def unsent(self, n: int) -> None:
+        """Of the bytes handed out so far, ``n`` are still with the adapter.
+
+        More than was handed out is taken for everything: a TLS layer's buffer is larger than what went into it.
+
+        Raises:
+            ValueError: ``n`` is negative.
+        """
+        if n < 0:
+            raise ValueError(f"unsent({n}): there cannot be less than nothing")
+        self._unsent = min(n, self._handed)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that are queued here or, as far as ``unsent`` told, with the adapter."""
+        return self._queued - self._handed + self._unsent
+
+    def receive_eof(self) -> list[Event]:
+        """The peer will send no more (its FIN, or TLS close_notify). Idempotent."""
+        if self._eof or self.state is State.CLOSED:
+            return []
+        self._eof = True
+        events: list[Event] = []
+        self._on_eof(events)
+        return events
+
+    def receive_error(self, exc: BaseException, cause: Cause) -> list[Event]:
+        """The transport failed.
+
+        Args:
+            exc: what the system reported; it becomes ``Disconnected.error``.
+            cause: RESET, TLS_ERROR or TRANSPORT_ERROR.
+
+        Raises:
+            ValueError: another cause.
+        """
+        if cause not in _TRANSPORT_CAUSES:
+            raise ValueError(f"an adapter reports RESET, TLS_ERROR or TRANSPORT_ERROR, not {cause.name}")
+        if self.state is not State.CLOSED:
+            self._terminate(cause, error=exc)
+            self._drop_output()
+            self._verdict(Transport.ABORT)
+        return []
+
+    def transport_closed(self) -> list[Event]:
+        """The transport is gone. Emits ``Disconnected``, and before it what was still undelivered; once."""
+        if self.state is State.CLOSED:
+            return []
+        events: list[Event] = []
+        self._on_transport_closed(events)
+        if self._cause is None:
+            # Gone without a reason: after an EOF that is it, else somebody closed it under us.
+            self._terminate(Cause.EOF if self._eof else Cause.TRANSPORT_ERROR)
+        events.append(self._end())
+        return events
+
+    def next_timeout(self, now: float) -> float | None:
+        """When to call ``handle_timeout``, on the clock of ``now``; None when there is nothing to wait for."""
+        if self._untimed:
+            self._tick(now)
+        return self._timers.next()
+
+    def handle_timeout(self, now: float) -> list[Event]:
+        """Time has passed. A call that comes too early changes nothing."""
+        self._tick(now)
+        events: list[Event] = []
+        for timer in self._timers.expire(now):
+            if timer is Timer.CLOSE:
+                # Everything has to happen inside the close timeout, whatever the peer or the buffers do.
+                self._terminate(Cause.CLOSE_TIMEOUT)
+                self._verdict(Transport.ABORT)
+                self._timers.stop_all()
+                break
+            if timer is Timer.LINGER:
+                self._verdict(Transport.CLOSE)
+            else:
+                self._on_timer(timer, now, events)
+        return events
+
+    def abort(self) -> None:
+        """End the connection at once: nothing more is sent, and the verdict is ABORT."""
+        if self.state is not State.CLOSED:
+            self._terminate(Cause.LOCAL_ABORT)
+            self._drop_output()
+            self._verdict(Transport.ABORT)
+
+    def take_over(self, before: Lifecycle) -> None:
+        """Go on where the endpoint of the opening handshake ended: its output, its counters, its clock."""
+        mine = self._out
+        self._out = before._out + mine
+        self._queued += before._queued
+        self._handed = before._handed
+        self._unsent = before._unsent
+        self._now = before._now
+        self._last_received = before._last_received
+        self._eof = before._eof
+
+    # What derived classes add.
+
+    def _on_handed_out(self) -> None:
+        """The output queue was handed to the adapter."""
+
+    def _on_eof(self, events: list[Event]) -> None:
+        """The first EOF."""
+
+    def _on_transport_closed(self, events: list[Event]) -> None:
+        """Deliver what was received and not yet delivered."""
+
+    def _on_timer(self, timer: Timer, now: float, events: list[Event]) -> None:
+        """A timer other than CLOSE and LINGER has expired."""
+
+    def _on_tick(self, now: float) -> bool:
+        """Time is known; return whether something still waits for a later one."""
+        return False
+
+    def _was_websocket(self) -> bool:
+        return False
+
+    # What derived classes call.
+
+    def _write(self, data: bytes) -> None:
+        self._out.append(data)
+        self._queued += len(data)
+
+    def _drop_output(self) -> None:
+        """Throw away what was not handed out."""
+        self._out = []
+        self._queued = self._handed
+
+    def _advance(self, fact: Fact) -> None:
+        self.state = next_state(self.state, fact)
+
+    def _verdict(self, transport: Transport) -> None:
+        """Move the transport verdict on; it never goes back."""
+        if VERDICT_ORDER[transport] > VERDICT_ORDER[self.transport]:
+            self.transport = transport
+        if VERDICT_ORDER[transport] >= VERDICT_ORDER[Transport.CLOSE]:
+            self._linger_wanted = False
+            self._timers.stop(Timer.LINGER)
+            if transport is Transport.ABORT:
+                self._discard = True
+                self._timers.stop_all()
+
+    def _terminate(
+        self, cause: Cause, *, error: BaseException | None = None, initiator: Initiator | None = None
+    ) -> None:
+        """A terminal fact: the first one fixes cause and phase for good."""
+        self._timers.stop(Timer.OPEN, Timer.PING, Timer.PONG, Timer.GRACE, Timer.STUCK, Timer.IDLE)
+        if self._cause is not None:
+            return
+        self._cause = cause
+        self._phase = self.state
+        self._error = error
+        self._initiator = initiator
+        self._advance(Fact.TERMINAL)
+        self._start_close_timer()
+
+    def _start_close_timer(self) -> None:
+        if not self._timers.running(Timer.CLOSE):
+            self._timers.start(Timer.CLOSE, self.timeouts.close)
+        self._untimed = True
+
+    def _linger(self) -> None:
+        """Wait for the peer's EOF, but only so long once our bytes have left."""
+        if self._eof:
+            self._verdict(Transport.CLOSE)
+        else:
+            self._linger_wanted = True
+            self._untimed = True
+
+    def _tick(self, now: float) -> None:
+        """Take note of the time: what was waiting for it begins to run."""
+        self._now = now
+        self._timers.tick(now)
+        if self._cause is not None and self._terminal_at is None:
+            self._terminal_at = now
+        if self._linger_wanted and not self._out and not self._unsent:
+            self._linger_wanted = False
+            self._timers.start(Timer.LINGER, self.timeouts.linger, now)
+        self._untimed = self._on_tick(now) or self._linger_wanted
+
+    def _end(self) -> Disconnected:
+        cause = self._cause
+        assert cause is not None
+        initiator = self._initiator or INITIATORS[cause]
+        if initiator is None:
+            initiator = Initiator.REMOTE if self._received_first else Initiator.LOCAL
+        was_websocket = self._was_websocket()
+        code, reason = 1006, ""
+        if self._received is not None:
+            # s7.1.5: the code of the first Close frame received, 1005 without one in it, 1006 without a frame.
+            code, reason = self._received.code, self._received.reason
+        elif cause is Cause.TLS_ERROR and not was_websocket:
+            # s7.4.1: 1015 is for a TLS handshake that failed.
+            code = 1015
+        age = None
+        if self._last_received is not None:
+            age = max(0.0, (self._now if self._terminal_at is None else self._terminal_at) - self._last_received)
+        self._advance(Fact.TRANSPORT_CLOSED)
+        self._drop_output()
+        self._timers.stop_all()
+        self._untimed = self._linger_wanted = False
+        self._discard = True
+        self.transport = Transport.CLOSE if self.transport is not Transport.ABORT else Transport.ABORT
+        self.ending = Disconnected(
+            phase=self._phase,
+            cause=cause,
+            initiator=initiator,
+            clean=cause in _CLEAN_CAUSES and self._received is not None and self._sent is not None,
+            code=code,
+            reason=reason,
+            received=self._received,
+            sent=self._sent,
+            received_first=self._received_first,
+            was_websocket=was_websocket,
+            error=self._error,
+            last_received_age=age,
+        )
+        return self.ending

@@ -1,0 +1,346 @@
+"""``Server``: one connection on a server, without I/O: HTTP/1.1 first, then the ``Connection`` (RFC 6455 s4.2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from ._config import Limits, Timeouts
+from ._endpoint import HandshakeEndpoint
+from ._enums import Cause, Initiator, Role, State, Transport
+from ._errors import HandshakeError, LocalProtocolError
+from ._events import Event, Opened, RequestReceived
+from ._extension import ExtensionFactory
+from ._frames import pack_close
+from ._http import Headers, Request, Response
+from ._http11 import HttpError, RequestReader, encode_response
+from ._lifecycle import Lifecycle
+from ._negotiate import (
+    AS_NEGOTIATED,
+    SAME_HOST,
+    Handshake,
+    HeaderItems,
+    Origins,
+    Rejection,
+    SubprotocolChoice,
+    _Unset,
+    negotiate,
+    plain_request_rejection,
+    wants_websocket,
+)
+from ._state import Fact
+from ._timers import Timer
+
+__all__ = ["Server"]
+
+BytesLike = bytes | bytearray | memoryview
+
+
+class Server(HandshakeEndpoint):
+    """A server's side of one connection. See ``Endpoint`` for how to drive it.
+
+    ``receive_data`` gives `RequestReceived` for a request that is in order, to be answered with `accept`, `reject`,
+    `respond` or `detach`. What is not in order is refused without asking, and ``Disconnected.error`` tells why.
+
+    Args:
+        origins, subprotocols, require_subprotocol, extensions: see ``negotiate``.
+        limits: bounds; by default those of a server.
+        timeouts: deadlines in seconds.
+        stream, decode_text, random_bytes: see ``Connection``.
+    """
+
+    __slots__ = ("_handshake", "_settings")
+
+    def __init__(
+        self,
+        *,
+        origins: Origins = SAME_HOST,
+        subprotocols: SubprotocolChoice = (),
+        require_subprotocol: bool = False,
+        extensions: Sequence[ExtensionFactory] = (),
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        stream: bool = False,
+        decode_text: bool = True,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._handshake = _ServerHandshake(
+            limits, timeouts, lambda request: negotiate(
+                request,
+                origins=origins,
+                subprotocols=subprotocols,
+                require_subprotocol=require_subprotocol,
+                extensions=extensions,
+            )
+        )
+        self._settings = stream, decode_text, random_bytes
+        super().__init__(self._handshake)
+
+    @property
+    def request(self) -> Request | None:
+        """The request, once it is complete."""
+        return self._handshake.request
+
+    @property
+    def handshake(self) -> Handshake | None:
+        """What was negotiated, while a WebSocket request waits for its answer."""
+        return self._handshake.handshake
+
+    def accept(
+        self, *, subprotocol: str | _Unset | None = AS_NEGOTIATED, headers: HeaderItems = ()
+    ) -> list[Event]:
+        """Answer 101: it is a WebSocket now.
+
+        Args:
+            subprotocol: overrides the negotiated one; must have been offered, or be None.
+            headers: further response header lines.
+
+        Returns:
+            `Opened`, and the events of what was received since the request.
+
+        Raises:
+            LocalProtocolError: there is no WebSocket request to accept, or an argument is not allowed.
+        """
+        before = self._handshake
+        handshake = before.check_waiting()
+        if handshake is None:
+            raise LocalProtocolError("the request does not ask for a WebSocket: answer it with respond()")
+        stream, decode_text, random_bytes = self._settings
+        status, all_headers, connection = handshake.accept(
+            subprotocol=subprotocol,
+            headers=headers,
+            limits=before.limits,
+            timeouts=before.timeouts,
+            stream=stream,
+            decode_text=decode_text,
+            random_bytes=random_bytes,
+            trailing_data=before.early_data(),
+        )
+        before.send_response(Response(status, headers=all_headers))
+        self._switch(connection)
+        before.opened()
+        opened = Opened(connection.subprotocol, connection.extensions, handshake.request.headers)
+        return [opened, *connection.receive_data(b"", before.now)]
+
+    def reject(self, status: int = 403, headers: HeaderItems = (), body: str | bytes = "") -> list[Event]:
+        """Refuse the request; the connection ends with REJECTED (or PLAIN_HTTP, when it asked for no WebSocket).
+
+        Args:
+            status: 400 to 599.
+            headers: further header lines; ``Connection: close`` and ``Content-Length`` are added.
+            body: text or bytes for the peer; by default the status in words.
+
+        Raises:
+            LocalProtocolError: there is no request to answer, or an argument is not allowed.
+        """
+        if not 400 <= status <= 599:
+            raise LocalProtocolError(f"reject() takes a status from 400 to 599, not {status}")
+        if not body:
+            body = f"{Response(status).reason}\n"
+        return self.respond(status, headers, body)
+
+    def respond(self, status: int = 200, headers: HeaderItems = (), body: str | bytes = b"") -> list[Event]:
+        """Answer the request with an HTTP response and end the connection (as `reject`).
+
+        Args:
+            status: 200 to 599.
+            headers: header lines; ``Connection: close`` and ``Content-Length`` are added, and for a ``str`` body
+                ``Content-Type: text/plain; charset=utf-8`` unless one is given.
+            body: left out of the answer to HEAD.
+
+        Raises:
+            LocalProtocolError: there is no request to answer, or an argument is not allowed.
+        """
+        self._handshake.check_waiting()
+        if not 200 <= status <= 599:
+            raise LocalProtocolError(f"respond() takes a final status from 200 to 599, not {status}")
+        self._handshake.respond(status, Headers(headers), body)
+        return []
+
+    def respond_upgrade_required(self) -> list[Event]:
+        """Answer a plain HTTP request with 426, as nothing better is known.
+
+        Raises:
+            LocalProtocolError: there is no request to answer.
+        """
+        self._handshake.check_waiting()
+        assert self._handshake.request is not None
+        self._handshake.refuse(plain_request_rejection(self._handshake.request).response, Cause.PLAIN_HTTP, None)
+        return []
+
+    def detach(self) -> bytes:
+        """Leave the connection to a host: all bytes received so far, untouched. It ends with DETACHED.
+
+        Raises:
+            LocalProtocolError: an answer was already given.
+        """
+        return self._handshake.detach()
+
+
+class _ServerHandshake(Lifecycle):
+    """Until the request is answered."""
+
+    __slots__ = ("_continued", "_early", "_negotiate", "_reader", "handshake", "request")
+
+    def __init__(
+        self, limits: Limits | None, timeouts: Timeouts | None, negotiate_: Callable[[Request], Handshake | Rejection]
+    ) -> None:
+        super().__init__(Role.SERVER, State.CONNECTING, limits, timeouts)
+        self._negotiate = negotiate_
+        self._reader = RequestReader(self.limits)
+        self._early = bytearray()
+        self._continued = False
+        self.request: Request | None = None
+        self.handshake: Handshake | None = None
+        self._timers.start(Timer.OPEN, self.timeouts.open)
+        self._untimed = True
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    def receive_data(self, data: BytesLike, now: float = 0.0) -> list[Event]:
+        self._tick(now)
+        if data:
+            self._last_received = now
+        if self._discard or not data:
+            # What follows a refused request is read and discarded, never parsed.
+            return []
+        if self.request is not None:
+            self._keep_early(data)
+            return []
+        self._reader.feed(data)
+        try:
+            request = self._reader.next()
+        except HttpError as exc:
+            cause = Cause.NOT_HTTP if exc.not_http else Cause.REJECTED
+            self.refuse(_error_response(exc), cause, exc)
+            return []
+        if request is None:
+            if self._reader.wants_continue and not self._continued:
+                # RFC 9110 s10.1.1: the client waits for this before it sends the body.
+                self._continued = True
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return []
+        return self._judge(request)
+
+    def _judge(self, request: Request) -> list[Event]:
+        self.request = request
+        self._advance(Fact.REQUEST)
+        if wants_websocket(request):
+            outcome = self._negotiate(request)
+            if not isinstance(outcome, Handshake):
+                self.refuse(outcome.response, Cause.REJECTED, outcome.error)
+                return []
+            self.handshake = outcome
+        elif request.version >= (1, 1) and len(request.headers.get_all("Host")) != 1:
+            # RFC 9112 s3.2: a server MUST respond with 400 to a request without, or with more than one, Host.
+            error = HandshakeError("exactly one Host header is needed", 400)
+            self.refuse(_error_response(error), Cause.REJECTED, error)
+            return []
+        leftover = self._reader.leftover
+        if leftover:
+            self._keep_early(leftover)
+            if self._discard:
+                return []
+        return [
+            RequestReceived(
+                request.method, request.target, request.headers, request.body, self.handshake is not None
+            )
+        ]
+
+    def _keep_early(self, data: BytesLike) -> None:
+        if len(self._early) + len(data) > self.limits.max_early_bytes:
+            error = HandshakeError(
+                f"over {self.limits.max_early_bytes} bytes (max_early_bytes) were sent before the answer", 400
+            )
+            self.refuse(_error_response(error), Cause.PROTOCOL_ERROR, error)
+        else:
+            self._early += data
+
+    def check_waiting(self) -> Handshake | None:
+        """There must be a request without an answer."""
+        if self.state is not State.HANDSHAKE:
+            raise LocalProtocolError(f"there is no request to answer: the connection is {self.state.name}")
+        return self.handshake
+
+    def early_data(self) -> bytes:
+        return bytes(self._early)
+
+    def send_response(self, response: Response) -> None:
+        method = self.request.method if self.request is not None else "GET"
+        self._write(encode_response(response, request_method=method))
+
+    def opened(self) -> None:
+        """The `Connection` has taken over."""
+        self._advance(Fact.OPENED)
+        self._timers.stop_all()
+        self._release()
+
+    def _release(self) -> None:
+        self._reader.release()
+        self._early = bytearray()
+
+    def respond(self, status: int, headers: Headers, body: str | bytes) -> None:
+        extra = []
+        if isinstance(body, str):
+            body = body.encode()
+            if "Content-Type" not in headers:
+                extra.append(("Content-Type", "text/plain; charset=utf-8"))
+        for name in ("Connection", "Content-Length", "Transfer-Encoding"):
+            if name in headers:
+                raise LocalProtocolError(f"the header {name} is written by respond() itself")
+        response = Response(status, headers=headers + [*extra, ("Connection", "close")], body=body)
+        cause = Cause.PLAIN_HTTP if self.handshake is None else Cause.REJECTED
+        self.refuse(response, cause, None)
+
+    def refuse(self, response: Response, cause: Cause, error: Exception | None) -> None:
+        """Send a last response, and let it arrive before closing."""
+        self.send_response(response)
+        self._terminate(cause, error=error, initiator=Initiator.LOCAL)
+        self._discard = True
+        self._release()
+        self._verdict(Transport.SHUTDOWN_WRITE)
+        self._linger()
+
+    def detach(self) -> bytes:
+        if self.state not in (State.CONNECTING, State.HANDSHAKE):
+            raise LocalProtocolError(f"cannot detach: the connection is {self.state.name}")
+        received = self._reader.received
+        if self.request is not None:
+            # The reader has the request and what came in the same chunk; the rest came later.
+            received += self._early[len(self._reader.leftover) :]
+        self._terminate(Cause.DETACHED)
+        # The transport belongs to the host now: no verdict, no deadline.
+        self._timers.stop_all()
+        self._discard = True
+        self._drop_output()
+        self._release()
+        return received
+
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
+        pack_close(code, reason, Role.SERVER)
+        if self.state in (State.CONNECTING, State.HANDSHAKE):
+            error = HandshakeError("the server is closing; try again later", 503)
+            self.refuse(_error_response(error), Cause.REJECTED, error)
+
+    def _on_eof(self, events: list[Event]) -> None:
+        if self.state is State.HANDSHAKE and self.handshake is None:
+            # An HTTP client may half-close after its request and still read the answer.
+            return
+        if self._cause is None:
+            self._terminate(Cause.TRUNCATED if self._reader.pending else Cause.EOF)
+        self._discard = True
+        self._verdict(Transport.CLOSE)
+
+    def _on_timer(self, timer: Timer, now: float, events: list[Event]) -> None:
+        if self.state is State.CONNECTING:
+            error = HandshakeError(f"no complete request within {self.timeouts.open:g} s", 408)
+        else:
+            error = HandshakeError("the opening handshake took too long", 503)
+        self.refuse(_error_response(error), Cause.OPEN_TIMEOUT, error)
+
+
+def _error_response(error: HandshakeError) -> Response:
+    headers = Headers([("Content-Type", "text/plain; charset=utf-8"), ("Connection", "close")])
+    return Response(error.status or 400, headers=headers, body=f"{error}\n".encode())

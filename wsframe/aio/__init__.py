@@ -1,0 +1,32 @@
+"""The asyncio adapter: `serve`, `connect`, and the `WebSocket` that both give."""
+
+from __future__ import annotations
+
+from .._adapter._exceptions import (
+    ConnectError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    ConnectLost,
+    ConnectTimeout,
+    HandshakeInvalid,
+    HandshakeRejected,
+)
+from ._client import connect
+from ._server import Server, serve
+from ._websocket import WebSocket
+
+__all__ = [
+    "ConnectError",
+    "ConnectLost",
+    "ConnectTimeout",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "HandshakeInvalid",
+    "HandshakeRejected",
+    "Server",
+    "WebSocket",
+    "connect",
+    "serve",
+]

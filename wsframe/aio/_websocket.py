@@ -1,0 +1,274 @@
+"""``WebSocket``: what handlers and callers of ``connect`` hold in their hands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from .._adapter._exceptions import ConnectionClosedOK, closed_error
+from .._adapter._queue import ReceiveQueue
+from .._connection import Connection
+from .._enums import Role, State
+from .._errors import SlowPeerError
+from .._events import Disconnected, Event, Message, PongReceived
+from .._http import Request, Response
+from ._channel import Channel
+
+__all__ = ["WebSocket"]
+
+BytesLike = bytes | bytearray | memoryview
+
+
+class WebSocket:
+    """An open WebSocket. Made by `serve` and `connect`.
+
+    ``async for message in ws`` gives messages until the connection ends: quietly when it was closed cleanly with 1000,
+    1001 or no code, else with `ConnectionClosedError`. Either way ``ws.ending`` says afterwards how it ended.
+
+    Attributes:
+        request: the opening handshake's request.
+        response: its response; None on a server.
+        ending: how the connection ended; None while it has not.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        connection: Connection,
+        request: Request,
+        response: Response | None = None,
+        on_end: Callable[[Disconnected], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.response = response
+        self._on_end = on_end
+        self.ending: Disconnected | None = None
+        self._loop = asyncio.get_running_loop()
+        self._channel = channel
+        self._connection = connection
+        self._queue = ReceiveQueue(connection.limits)
+        self._waiter: asyncio.Future[None] | None = None
+        self._reader: asyncio.Task[Any] | None = None
+        self._pongs: dict[bytes, asyncio.Future[float]] = {}
+        self._closed: asyncio.Future[Disconnected] = self._loop.create_future()
+        # From now on the connection is driven directly.
+        channel.endpoint = connection
+        channel.owner = self
+
+    # What it is.
+
+    @property
+    def role(self) -> Role:
+        """Which side of the connection this is."""
+        return self._connection.role
+
+    @property
+    def state(self) -> State:
+        """OPEN, CLOSING or CLOSED."""
+        return self._connection.state
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The agreed subprotocol."""
+        return self._connection.subprotocol
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds of the last round trip of a ping, or None before the first."""
+        return self._connection.latency
+
+    @property
+    def close_code(self) -> int | None:
+        """The Close code to tell an application, as in ``Disconnected.code``; None while open."""
+        return None if self.ending is None else self.ending.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The peer's reason, or ""; None while open."""
+        return None if self.ending is None else self.ending.reason
+
+    @property
+    def local_address(self) -> Any:
+        """The local address, as sockets give it."""
+        return self._extra("sockname")
+
+    @property
+    def remote_address(self) -> Any:
+        """The peer's address, as sockets give it."""
+        return self._extra("peername")
+
+    def _extra(self, name: str) -> Any:
+        transport = self._channel.transport
+        return None if transport is None else transport.get_extra_info(name)
+
+    # Receiving.
+
+    async def recv(self) -> str | bytes:
+        """Wait for the next message: ``str`` for text, ``bytes`` for binary. Cancelling it loses nothing.
+
+        Raises:
+            ConnectionClosedOK, ConnectionClosedError: the connection ended, and all messages before that were read.
+            RuntimeError: another task is in ``recv`` already.
+        """
+        queue = self._queue
+        if not queue:
+            await self._wait_for_message()
+        message = queue.get()
+        if self._channel.endpoint.state is State.OPEN and not queue.full:
+            self._channel.update_reading()
+        return message.data
+
+    async def _wait_for_message(self) -> None:
+        if self._waiter is not None:
+            name = self._reader.get_name() if self._reader is not None else "another task"
+            raise RuntimeError(f"recv() is already waiting in {name}; a WebSocket has one reader at a time")
+        self._reader = asyncio.current_task()
+        try:
+            while not self._queue:
+                if self.ending is not None:
+                    raise closed_error(self.ending)
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        finally:
+            self._waiter = self._reader = None
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        try:
+            while True:
+                yield await self.recv()
+        except ConnectionClosedOK:
+            return
+
+    # Sending.
+
+    async def send(self, message: str | BytesLike) -> None:
+        """Send a message: text from a ``str``, binary from bytes-like data.
+
+        The message is queued at once and whole, so cancelling this call never cuts it; then it waits while more is
+        buffered than the high-water mark.
+
+        Raises:
+            TypeError: the message is neither ``str`` nor bytes-like.
+            ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
+        """
+        connection = self._connection
+        if connection.state is not State.OPEN:
+            raise closed_error(await self.wait_closed())
+        try:
+            if isinstance(message, str):
+                connection.send_text(message)
+            elif isinstance(message, (bytes, bytearray, memoryview)):
+                connection.send_bytes(message)
+            else:
+                raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+        except SlowPeerError:
+            self._channel.advance()
+            raise closed_error(await self.wait_closed()) from None
+        if self._queue and connection.buffered < connection.limits.write_high_water:
+            # More messages wait to be answered in this turn: let the answers leave together.
+            self._channel.advance_soon()
+        else:
+            self._channel.advance()
+        if self._channel.congested:
+            await self._channel.room()
+            if self.ending is not None:
+                raise closed_error(self.ending)
+
+    async def ping(self, payload: BytesLike | None = None) -> Awaitable[float]:
+        """Send a ping.
+
+        Args:
+            payload: at most 125 bytes; by default 4 random ones.
+
+        Returns:
+            an awaitable that gives the round-trip time in seconds when the pong comes. Awaiting it is not necessary.
+
+        Raises:
+            LocalProtocolError: the payload is too long.
+            ConnectionClosedOK, ConnectionClosedError: the connection is over; also from the awaitable.
+        """
+        if self._connection.state is not State.OPEN:
+            raise closed_error(await self.wait_closed())
+        sent = self._connection.ping(payload, self._loop.time())
+        waiter = self._pongs.get(sent)
+        if waiter is None:
+            waiter = self._pongs[sent] = self._loop.create_future()
+        self._channel.advance()
+        return asyncio.shield(waiter)
+
+    async def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Close: send a Close frame, wait for the peer's and for the end of the transport.
+
+        It takes at most ``close_timeout``. Closing a second time waits for the same end. Messages that were received
+        before can still be read; those that come after are dropped.
+
+        Args:
+            code: 1000-1003, 1007-1014 or 3000-4999; None for an empty Close frame.
+            reason: at most 123 bytes as UTF-8.
+
+        Raises:
+            LocalProtocolError: the code or the reason may not be sent.
+        """
+        self.start_closing(code, reason)
+        await self.wait_closed()
+
+    def start_closing(self, code: int | None = 1000, reason: str = "") -> None:
+        """The part of ``close`` that does not wait.
+
+        Raises:
+            LocalProtocolError: the code or the reason may not be sent.
+        """
+        self._connection.close(code, reason)
+        self._channel.advance()
+        self._channel.update_reading()
+
+    def abort(self) -> None:
+        """Drop the connection at once, without a Close frame."""
+        self._connection.abort()
+        self._channel.advance()
+
+    async def wait_closed(self) -> Disconnected:
+        """Wait until the connection has ended, and return how."""
+        return await asyncio.shield(self._closed)
+
+    # From the channel.
+
+    def wants_data(self) -> bool:
+        """Whether there is room for more messages."""
+        return not self._queue.full
+
+    def handle_events(self, events: list[Event]) -> None:
+        """Take the core's events."""
+        for event in events:
+            if isinstance(event, Message):
+                self._queue.put(event)
+            elif isinstance(event, PongReceived):
+                self._settle_pongs(event)
+            elif isinstance(event, Disconnected):
+                self._finish(event)
+        if self._waiter is not None and not self._waiter.done() and (self._queue or self.ending is not None):
+            self._waiter.set_result(None)
+
+    def _settle_pongs(self, pong: PongReceived) -> None:
+        if pong.rtt is None or pong.payload not in self._pongs:
+            return
+        # A pong settles the earlier pings as well.
+        for payload in list(self._pongs):
+            waiter = self._pongs.pop(payload)
+            if not waiter.done():
+                waiter.set_result(pong.rtt)
+            if payload == pong.payload:
+                break
+
+    def _finish(self, ending: Disconnected) -> None:
+        self.ending = ending
+        self._closed.set_result(ending)
+        for waiter in self._pongs.values():
+            if not waiter.done():
+                waiter.set_exception(closed_error(ending))
+                # Nobody has to await a pong: an exception that is not retrieved is no news.
+                waiter.exception()
+        self._pongs.clear()
+        if self._on_end is not None:
+            self._on_end(ending)
