@@ -142,8 +142,9 @@ class PermessageDeflate:
         """Client: take the server's answer to the offer (RFC 7692 s7.1.1, s7.1.2).
 
         Raises:
-            HandshakeError: an unknown, repeated or wrong parameter; a window larger than offered; a limit for our own
-                window although none was offered; or no ``server_no_context_takeover`` although that was asked for.
+            HandshakeError: an unknown, repeated or wrong parameter; a server's window larger than asked for; a limit
+                for our own window although none was offered; or no ``server_no_context_takeover`` although that was
+                asked for.
         """
         # s7.1.2.2: in a response client_max_window_bits has a value.
         found = _read(params, bare=())
@@ -164,12 +165,11 @@ class PermessageDeflate:
         if own_bits is not None and offered is None:
             raise _refused(params, f"{CLIENT_BITS} was not offered")
         limit = MAX_BITS if offered is None or offered is True else max(offered, MIN_OWN_BITS)
-        # s7.1.2.2: "a value equal to or smaller than the received value".
-        if own_bits is not None and own_bits > limit:
-            raise _refused(params, f"{CLIENT_BITS} is larger than the {limit} that was offered")
         return DeflateCodec(
             params=_canonical(found),
-            send_bits=limit if own_bits is None else own_bits,
+            # s7.1.2.2: a server "may either ignore this value" of the offer or answer with the same or a smaller one. A
+            # larger answer ignores it, and limits us to nothing that we had not promised.
+            send_bits=limit if own_bits is None else min(limit, own_bits),
             send_takeover=not (self.client_no_context_takeover or CLIENT_NO_CONTEXT in found),
             receive_bits=MAX_BITS if peer_bits is None else peer_bits,
             receive_takeover=SERVER_NO_CONTEXT not in found,
