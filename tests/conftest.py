@@ -1,4 +1,4 @@
-"""What every test gets: Hypothesis profiles, and peers that may not be missing where they are asked for."""
+"""What every test gets: Hypothesis profiles, the codecs, and peers that may not be missing where they are asked for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +24,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session", params=["python"])
+def codec(request: pytest.FixtureRequest) -> ModuleType:
+    """A frame codec: what is true of one is true of all of them."""
+    from wsframe import _codec_py
+
+    return {"python": _codec_py}[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,7 @@ BAD_REQUESTS: list[tuple[bytes, int, str]] = [
     (b"GET / HTTP/1\r\n", 400, "malformed request line: b'GET / HTTP/1'"),
     (b"GET / HTTP/1.10\r\n", 400, "malformed request line: b'GET / HTTP/1.10'"),
     (b"GET / HTTP/+1.1\r\n", 400, "malformed request line: b'GET / HTTP/+1.1'"),
+    (b"GET x\r\n", 400, NO_VERSION + "b'GET x'"),
     (b"GET /\r\n", 400, NO_VERSION + "b'GET /'"),
     (b"GET / HTTP/1.1\n", 400, "LF without CR in the request line"),
     (b"GET / HTTP/1.1\rX", 400, "CR without LF in the request line"),

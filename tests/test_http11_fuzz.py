@@ -323,6 +323,7 @@ LONG_HEADS = {
     "many lines": b"GET / HTTP/1.1\r\n" + (b"a: " + b"x" * 500 + b"\r\n") * 125 + b"\r\n",
     "a line without end": b"GET / HTTP/1.1\r\n" + b"a" * 16384,
     "a method without end": b"x" * 16384,
+    "an empty line and a method without end": b"\r\n" + b"x" * 16382,
     "a line of colons": b"GET / HTTP/1.1\r\n" + b":" * 16384,
     "a body": b"GET / HTTP/1.1\r\nContent-Length: 65536\r\n\r\n" + b"x" * 65536,
 }

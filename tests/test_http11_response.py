@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from http11_outcomes import LIMITS, TINY, read_responses, single
+from http11_outcomes import LIMITS, TINY, next_or_error, read_responses, single
 from wsframe._http import Response
 from wsframe._http11 import ResponseReader
 
@@ -219,6 +219,25 @@ def test_a_long_body_is_kept_in_part(data: bytes, body: bytes, truncated: bool) 
         assert found.body == body
         assert reader.truncated is truncated
         assert reader.leftover == b""
+
+
+def test_the_framing_of_chunks_is_counted_alone() -> None:
+    # Neither the head nor the data: together they are over max_header_bytes here.
+    head = CODED + b"chunked\r\n" + b"a: " + b"x" * 20 + b"\r\n\r\n"
+    outcome = read_responses([head + b"1;xxxxxxxx\r\nx\r\n" * 5 + b"0\r\n\r\n"], TINY)
+    assert outcome[0][0].body == b"xxxxx"
+    data = CHUNKED + (b"1000\r\n" + b"x" * 4096 + b"\r\n") * 16 + b"0\r\n\r\n"
+    assert len(data) > LIMITS.max_header_bytes
+    assert read_responses([data])[0][0].body == b"x" * 65536
+
+
+@pytest.mark.parametrize("data", [OK + b"\r\n123456", LENGTH + b"1\r\n\r\n123", b"garbage"])
+def test_nothing_is_kept_that_nobody_will_read(data: bytes) -> None:
+    reader = ResponseReader(TINY)
+    for chunk in [data] + [b"x" * 100] * 100:
+        reader.feed(chunk)
+        next_or_error(reader)
+    assert len(reader._buffer) <= len(data)
 
 
 def test_a_body_until_eof_that_just_fits() -> None:

@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_frames",),
     ("_events", "_state", "_timers", "_extension", "_deflate"),
     ("_lifecycle", "_keepalive", "_endpoint"),
+    ("_sending",),
     ("_connection",),
     ("_http", "_uri", "_http11", "_negotiate"),
     ("_server", "_client"),

@@ -7,8 +7,9 @@ connection states, time or HTTP. What it takes from the outside is numbers and f
 
 from __future__ import annotations
 
-import codecs
+import io
 import os
+from codecs import utf_8_decode
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn, final
 
@@ -43,13 +44,13 @@ _TOO_BIG = 1009
 
 _BAD_UTF8 = "invalid UTF-8 in a text message"
 
-#: What one `Decoder.decode` call delivers at the most, in payload bytes; every message counts this much more, so
-#: that a flood of empty messages is bounded as well.
+#: What one `Decoder.decode` call takes at the most, in payload bytes; every piece of payload counts this much more, so
+#: that a flood of empty messages or fragments is bounded as well.
 _BUDGET = 1 << 20
 _OBJECT_COST = 64
 
 #: From here on four strided translations beat one XOR of two long integers.
-_TRANSLATE_FROM = 3000
+_TRANSLATE_FROM = 2000
 
 
 class CodecError(Exception):
@@ -101,7 +102,6 @@ class _Value:
         return f"{type(self).__name__}({shown})"
 
 
-
 @final
 class Message(_Value):
     """A whole message (RFC 6455 s5.4, s5.6).
@@ -117,11 +117,9 @@ class Message(_Value):
     data: str | bytes
     opcode: int
 
-    def __new__(cls, data: str | bytes, opcode: int) -> Message:
-        self = _new(cls)
+    def __init__(self, data: str | bytes, opcode: int) -> None:
         _set_message_data(self, data)
         _set_message_opcode(self, opcode)
-        return self
 
     @property
     def is_text(self) -> bool:
@@ -129,12 +127,17 @@ class Message(_Value):
         return self.opcode == TEXT
 
 
+# Messages are made by the million, and a slot's own setter is the fastest way around the refusing __setattr__.
+_set_message_data = Message.__dict__["data"].__set__
+_set_message_opcode = Message.__dict__["opcode"].__set__
+
+
 @final
 class MessageChunk(_Value):
     """A part of a message, given out as it comes when streaming.
 
     Attributes:
-        data: like `Message.data`; a ``str`` never ends inside a character.
+        data: like `Message.data`; a chunk of text never ends inside a character.
         opcode: 1 (text) or 2 (binary), the same in all chunks of a message.
         first: this chunk begins a message.
         final: this chunk ends it; its data may be empty.
@@ -147,11 +150,11 @@ class MessageChunk(_Value):
     first: bool
     final: bool
 
-    def __new__(cls, data: str | bytes, opcode: int, first: bool, final: bool) -> MessageChunk:
-        self = _new(cls)
-        for name, value in zip(cls.__match_args__, (data, opcode, first, final), strict=True):
-            object.__setattr__(self, name, value)
-        return self
+    def __init__(self, data: str | bytes, opcode: int, first: bool, final: bool) -> None:
+        _set(self, "data", data)
+        _set(self, "opcode", opcode)
+        _set(self, "first", first)
+        _set(self, "final", final)
 
     @property
     def is_text(self) -> bool:
@@ -177,17 +180,14 @@ class Frame(_Value):
     fin: bool
     rsv1: bool
 
-    def __new__(cls, opcode: int, payload: bytes, fin: bool = True, rsv1: bool = False) -> Frame:
-        self = _new(cls)
-        for name, value in zip(cls.__match_args__, (opcode, payload, fin, rsv1), strict=True):
-            object.__setattr__(self, name, value)
-        return self
+    def __init__(self, opcode: int, payload: bytes, fin: bool = True, rsv1: bool = False) -> None:
+        _set(self, "opcode", opcode)
+        _set(self, "payload", payload)
+        _set(self, "fin", fin)
+        _set(self, "rsv1", rsv1)
 
 
-# Messages are made by the million: these skip the refusing __setattr__ at the price of a method call each.
-_new = object.__new__
-_set_message_data = Message.__dict__["data"].__set__
-_set_message_opcode = Message.__dict__["opcode"].__set__
+_set = object.__setattr__
 
 
 def apply_mask(data: BytesLike, key: BytesLike, offset: int = 0) -> bytes:
@@ -209,7 +209,12 @@ def apply_mask(data: BytesLike, key: BytesLike, offset: int = 0) -> bytes:
     turn = offset & 3
     if turn:
         key = key[turn:] + key[:turn]
-    return _xor(bytes(data), key)
+    return _xor(_bytes(data), key)
+
+
+def _bytes(data: BytesLike) -> bytes:
+    # bytes() alone would make zeros of a number and take any iterable.
+    return data if type(data) is bytes else bytes(memoryview(data))
 
 
 def _xor(data: bytes, key: bytes) -> bytes:
@@ -218,9 +223,9 @@ def _xor(data: bytes, key: bytes) -> bytes:
         pattern = (key * (length // 4 + 1))[:length]
         number = int.from_bytes(data, "little") ^ int.from_bytes(pattern, "little")
         return number.to_bytes(length, "little")
-    result = bytearray(length)
+    result = bytearray(data)
     for lane, byte in enumerate(key):
-        result[lane::4] = data[lane::4].translate(_XOR_TABLES[byte])
+        result[lane::4] = result[lane::4].translate(_XOR_TABLES[byte])
     return bytes(result)
 
 
@@ -273,7 +278,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def encode_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False, key: bytes | None = None) -> bytes:
+def encode_header(
+    opcode: int, length: int, fin: bool = True, rsv1: bool = False, key: bytes | None = None
+) -> bytes:
     """The header of a frame, with the masking key at its end if there is one (RFC 6455 s5.2).
 
     Args:
@@ -285,7 +292,7 @@ def encode_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False
 
     Raises:
         ValueError: the opcode or the length is impossible, a control frame is fragmented, compressed or over
-            125 bytes (s5.5), or the key is not 4 bytes long.
+            125 bytes (s5.5), a continuation frame has the compression bit, or the key is not 4 bytes long.
     """
     if opcode not in _KNOWN_OPCODES:
         raise ValueError(f"opcode {opcode} is not defined (RFC 6455 s5.2)")
@@ -297,6 +304,10 @@ def encode_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False
             raise ValueError("a control frame cannot be fragmented (RFC 6455 s5.5)")
         if rsv1:
             raise ValueError("a control frame cannot be compressed (RFC 7692 s6.1)")
+    elif rsv1 and opcode == CONTINUATION:
+        raise ValueError(
+            "a continuation frame cannot have RSV1: the first frame of a message has it (RFC 7692 s6.1)"
+        )
     first = opcode | (_FIN if fin else 0) | (_RSV1 if rsv1 else 0)
     masked = 0
     if key is not None:
@@ -332,7 +343,7 @@ def encode_frame(
     Raises:
         ValueError: as `encode_header`; also when a ``str`` has lone surrogates (``UnicodeEncodeError``).
     """
-    data = payload.encode() if isinstance(payload, str) else bytes(payload)
+    data = payload.encode() if isinstance(payload, str) else _bytes(payload)
     header = encode_header(opcode, len(data), fin, rsv1, key)
     return header + (data if key is None else _xor(data, key))
 
@@ -382,66 +393,67 @@ class Assembler:
         decode_text: give text as ``str``; else as validated ``bytes``.
     """
 
-    __slots__ = ("_chunk_first", "_data", "_decode_text", "_opcode", "_stream", "_utf8")
+    __slots__ = ("_decode_text", "_first", "_opcode", "_parts", "_stream", "_tail")
 
     def __init__(self, stream: bool, decode_text: bool) -> None:
         self._stream = stream
         self._decode_text = decode_text
-        self._opcode = 0
-        self._data: bytearray | None = None
-        self._utf8: codecs.IncrementalDecoder | None = None
-        self._chunk_first = True
+        self.begin(0)
 
     def begin(self, opcode: int) -> None:
-        """Start a message of that opcode (1 text, 2 binary)."""
+        """Start a message of that opcode (1 text, 2 binary), and forget the one before."""
         self._opcode = opcode
-        self._data = None
-        self._utf8 = None
-        self._chunk_first = True
+        self._first = True
+        # What came so far when it came in pieces, in one buffer: a list would cost an object for each byte sent alone.
+        self._parts: io.StringIO | io.BytesIO | None = None
+        # The bytes of a character whose end has not come yet.
+        self._tail = b""
 
     def add(self, piece: bytes, final: bool, out: list[Any]) -> None:
         """Take the next piece, the last one of its message if ``final``, and append to ``out`` what is finished.
 
         Raises:
-            CodecError: 1007, invalid UTF-8.
+            CodecError: 1007, invalid UTF-8; when streaming, the characters before it are in ``out``.
         """
-        text = self._validate(piece, final) if self._opcode == TEXT else None
+        data = self._check(piece, final, out) if self._opcode == TEXT else piece
         if self._stream:
-            data: str | bytes = text if text is not None and self._decode_text else piece
             if data or final:
-                out.append(MessageChunk(data, self._opcode, self._chunk_first, final))
-                self._chunk_first = False
-            return
-        if final and self._data is None:
-            data = text if text is not None and self._decode_text else piece
+                self._give_chunk(data, final, out)
+        elif final and self._parts is None:
+            out.append(Message(data, self._opcode))
         else:
-            if self._data is None:
-                self._data = bytearray()
-            self._data += piece
-            if not final:
-                return
-            data = bytes(self._data)
-            if text is not None and self._decode_text:
-                data = str(data, "utf-8")
-        out.append(Message(data, self._opcode))
-        self._data = None
-        self._utf8 = None
+            if self._parts is None:
+                self._parts = io.StringIO() if isinstance(data, str) else io.BytesIO()
+            self._parts.write(data)  # type: ignore[arg-type]
+            if final:
+                out.append(Message(self._parts.getvalue(), self._opcode))
+                self._parts = None
 
-    def _validate(self, piece: bytes, final: bool) -> str:
+    def _give_chunk(self, data: str | bytes, final: bool, out: list[Any]) -> None:
+        out.append(MessageChunk(data, self._opcode, self._first, final))
+        self._first = False
+
+    def _check(self, piece: bytes, final: bool, out: list[Any]) -> str | bytes:
+        """The whole characters that end in ``piece``, in the form in which they are given out."""
+        if self._tail:
+            piece = self._tail + piece
         try:
-            if self._utf8 is None:
-                if final:
-                    return str(piece, "utf-8")
-                self._utf8 = codecs.getincrementaldecoder("utf-8")()
-            text = self._utf8.decode(piece, final)
-        except UnicodeDecodeError:
-            raise CodecError(_INVALID_DATA, _BAD_UTF8) from None
-        if not final:
-            # CPython waits for the third byte of an encoded surrogate; the second already decides.
-            tail = self._utf8.getstate()[0]
-            if len(tail) == 2 and tail[0] == 0xED and tail[1] >= 0xA0:
-                raise CodecError(_INVALID_DATA, _BAD_UTF8)
-        return text
+            text, used = utf_8_decode(piece, "strict", final)
+        except UnicodeDecodeError as exc:
+            used = exc.start
+            valid = False
+        else:
+            # A surrogate is known by its second byte (RFC 3629 s4), but CPython waits for the third.
+            valid = not b"\xed\xa0" <= piece[used:] < b"\xee"
+        if not valid:
+            # Streaming, the same must be given out however the bytes were cut.
+            if self._stream and used:
+                self._give_chunk(
+                    str(piece[:used], "utf-8") if self._decode_text else piece[:used], False, out
+                )
+            raise CodecError(_INVALID_DATA, _BAD_UTF8)
+        self._tail = piece[used:]
+        return text if self._decode_text else piece[:used]
 
 
 class Decoder:
@@ -468,7 +480,9 @@ class Decoder:
         "_buffer",
         "_compressed",
         "_decode_text",
+        "_express_size",
         "_failed",
+        "_fed",
         "_fin",
         "_fragments",
         "_in_frame",
@@ -501,9 +515,13 @@ class Decoder:
         self._allow_rsv1 = allow_rsv1
         self._stream = stream
         self._decode_text = decode_text
+        # The longest message that may take the express lane; below 0 none may.
+        self._express_size = -1 if stream or max_fragments < 1 else min(max_message_size, 0xFFFF)
         self.has_more = False
+        # The input: what is behind the position in the buffer, and then what was fed while that was not used up.
         self._buffer = b""
         self._position = 0
+        self._fed: list[bytes] = []
         self._failed = False
         self._budget = _BUDGET
         # The message in progress (s5.4). An opcode of 0 means that there is none: a buffer can be empty all the same.
@@ -523,18 +541,20 @@ class Decoder:
 
     @property
     def pending(self) -> bool:
-        """Bytes of an unfinished frame, or frames of an unfinished message, have been received."""
-        return self._in_frame or self._opcode != 0 or self._position < len(self._buffer)
+        """There are bytes of an unfinished frame or frames of an unfinished message; never after an error."""
+        return self._opcode != 0 or self._position < len(self._buffer) or bool(self._fed)
 
     def feed(self, data: BytesLike) -> None:
         """Take received bytes; ``decode`` does the work."""
-        if self._failed:
+        data = _bytes(data)
+        if not data or self._failed:
             return
-        if self._position < len(self._buffer):
-            self._buffer = self._buffer[self._position :] + data
+        if self._position == len(self._buffer):
+            self._buffer = data
+            self._position = 0
         else:
-            self._buffer = bytes(data)
-        self._position = 0
+            # Not joined here: many small feeds behind much unused input would each copy all of it.
+            self._fed.append(data)
 
     def decode(self, out: list[Any]) -> Frame | None:
         """Append finished messages (or chunks) to ``out`` until something else comes.
@@ -549,82 +569,104 @@ class Decoder:
         self.has_more = False
         try:
             frame = self._decode(out)
-            if frame is None:
-                self._budget = _BUDGET
         except CodecError:
-            self._failed = True
-            self._buffer = b""
-            self._position = 0
+            self._give_up()
             raise
-        if self._position >= len(self._buffer):
-            self._buffer = b""
-            self._position = 0
+        if frame is None:
+            self._budget = _BUDGET
         return frame
 
+    def _give_up(self) -> None:
+        """Keep nothing of what a failed connection has sent."""
+        self._failed = True
+        self._buffer = b""
+        self._position = 0
+        self._fed.clear()
+        self._in_frame = False
+        self._opcode = 0
+        self._partial = None
+        self._assembler.begin(0)
+
     def _decode(self, out: list[Any]) -> Frame | None:
+        while True:
+            if not self._opcode:
+                self._whole_messages(out)
+            if self._budget <= 0:
+                self.has_more = self._position < len(self._buffer) or bool(self._fed)
+                return None
+            before = self._position
+            frame = self._step(out)
+            if frame is not None:
+                return frame
+            if self._position == before:
+                # More bytes are needed: what is left is at the most a control frame that is not complete.
+                self._buffer = b"".join((self._buffer[before:], *self._fed))
+                self._position = 0
+                if not self._fed:
+                    return None
+                self._fed.clear()
+
+    def _whole_messages(self, out: list[Any]) -> None:
+        """The express lane: messages in one frame that is all here, not compressed and below 64 KiB.
+
+        It stops before anything else and judges nothing but UTF-8: the rest is for `_step`.
+        """
         buffer = self._buffer
         position = self._position
         end = len(buffer)
         budget = self._budget
         mask_bit = self._mask_bit
         header = 6 if mask_bit else 2
-        # The express lane takes whole short unfragmented messages; everything else goes through _step.
-        express = not self._stream and not self._in_frame and not self._opcode
-        short = min(self._max_size, 125)
+        longest = self._express_size
         decode_text = self._decode_text
         append = out.append
         from_bytes = int.from_bytes
-        new, set_data, set_opcode = _new, _set_message_data, _set_message_opcode
-        while position + 2 <= end or (self._in_frame and position < end):
-            if express:
-                first = buffer[position]
-                length = buffer[position + 1] ^ mask_bit
-                start = position + header
-                stop = start + length
-                if (first == 0x81 or first == 0x82) and length <= short and stop <= end:
-                    data: str | bytes = buffer[start:stop]
-                    if mask_bit:
-                        pattern = (buffer[start - 4 : start] * 32)[:length]
-                        number = from_bytes(data, "little") ^ from_bytes(pattern, "little")  # type: ignore[arg-type]
-                        data = number.to_bytes(length, "little")
-                    if first == 0x81:
-                        try:
-                            text = str(data, "utf-8")  # type: ignore[arg-type]
-                        except UnicodeDecodeError:
-                            raise CodecError(_INVALID_DATA, _BAD_UTF8) from None
-                        if decode_text:
-                            data = text
-                    message = new(Message)
-                    set_data(message, data)
-                    set_opcode(message, first & 0x0F)
-                    append(message)
-                    position = stop
-                    budget -= length + _OBJECT_COST
-                    if budget <= 0:
-                        break
-                    continue
-            self._position = position
-            before = len(out)
-            frame = self._step(buffer, end, out)
-            if frame is not None:
-                self._budget = budget
-                return frame
-            if self._position == position:
-                return None
-            position = self._position
-            express = not self._stream and not self._in_frame and not self._opcode
-            if len(out) > before:
-                budget -= len(out[-1].data) + _OBJECT_COST
-                if budget <= 0:
+        while position + 2 <= end and budget > 0:
+            first = buffer[position]
+            if first != 0x81 and first != 0x82:
+                break
+            length = buffer[position + 1] ^ mask_bit
+            start = position + header
+            if length > 125:
+                if length != 126 or position + 4 > end:
                     break
+                length = buffer[position + 2] << 8 | buffer[position + 3]
+                start += 2
+                if length < 126:
+                    break
+            stop = start + length
+            if stop > end or length > longest:
+                break
+            payload = buffer[start:stop]
+            if mask_bit:
+                key = buffer[start - 4 : start]
+                if length > 125:
+                    payload = _xor(payload, key)
+                else:
+                    # _xor once more: for a short message the call is a tenth of the work.
+                    number = from_bytes(payload, "little") ^ from_bytes((key * 32)[:length], "little")
+                    payload = number.to_bytes(length, "little")
+            if first == 0x82:
+                append(Message(payload, BINARY))
+            else:
+                try:
+                    text = str(payload, "utf-8")
+                except UnicodeDecodeError:
+                    raise CodecError(_INVALID_DATA, _BAD_UTF8) from None
+                append(Message(text if decode_text else payload, TEXT))
+            position = stop
+            budget -= length + _OBJECT_COST
         self._position = position
-        self.has_more = position < end and budget <= 0
-        return None
+        self._budget = budget
 
-    def _step(self, buffer: bytes, end: int, out: list[Any]) -> Frame | None:
+    def _step(self, out: list[Any]) -> Frame | None:
         """Go on by one header, control frame or stretch of payload; no progress means that more bytes are needed."""
+        buffer = self._buffer
+        end = len(buffer)
         if self._in_frame:
-            return self._payload(buffer, end, out)
+            return self._payload(out) if self._position < end else None
+        if self._position + 2 > end:
+            return None
         self._judge(buffer[self._position], buffer[self._position + 1])
         found = decode_header(buffer, self._position)
         if found is None:
@@ -658,7 +700,7 @@ class Decoder:
         self._left = length
         self._key = buffer[position:start]
         self._position = start
-        return self._payload(buffer, end, out)
+        return self._payload(out)
 
     def _judge(self, first: int, second: int) -> None:
         """What the first two bytes of a frame can break; the order is part of the interface."""
@@ -687,7 +729,11 @@ class Decoder:
             raise CodecError(_PROTOCOL_ERROR, "new message before the last fragment of the one in progress")
         if second & _MASKED != self._mask_bit:
             # s5.1: a server MUST close on an unmasked frame, a client on a masked one.
-            wrong = "not masked, but a client must mask" if self._mask_bit else "masked, but a server must not mask"
+            wrong = (
+                "not masked, but a client must mask"
+                if self._mask_bit
+                else "masked, but a server must not mask"
+            )
             raise CodecError(_PROTOCOL_ERROR, f"frame is {wrong}")
 
     def _bound(self, length: int, opcode: int, compressed: bool) -> None:
@@ -702,18 +748,21 @@ class Decoder:
             # Incompressible data grows a little, and every fragment may end with an empty block.
             limit += (limit >> 3) + 1024 + 64 * fragments
         if size > limit:
-            raise CodecError(_TOO_BIG, f"message of {size} bytes or more is over the limit of {self._max_size}")
+            raise CodecError(
+                _TOO_BIG, f"message of {size} bytes or more is over the limit of {self._max_size}"
+            )
 
-    def _payload(self, buffer: bytes, end: int, out: list[Any]) -> Frame | None:
+    def _payload(self, out: list[Any]) -> Frame | None:
         """Take what there is of the current data frame's payload."""
         start = self._position
-        take = min(self._left, end - start)
-        piece = buffer[start : start + take]
+        piece = self._buffer[start : start + self._left]
+        take = len(piece)
         if self._mask_bit and take:
             piece = _xor(piece, self._key)
             turn = take & 3
             if turn:
                 self._key = self._key[turn:] + self._key[:turn]
+        self._budget -= take + _OBJECT_COST
         self._position = start + take
         self._left -= take
         whole = self._left == 0

@@ -48,7 +48,15 @@ class Endpoint(Protocol):
         """The peer will send no more. Idempotent."""
 
     def receive_error(self, exc: BaseException, cause: Cause) -> list[Event]:
-        """The transport failed; the cause is RESET, TLS_ERROR or TRANSPORT_ERROR."""
+        """The transport failed.
+
+        Args:
+            exc: what the system reported; it becomes ``Disconnected.error``.
+            cause: RESET, TLS_ERROR or TRANSPORT_ERROR.
+
+        Raises:
+            ValueError: another cause.
+        """
 
     def transport_closed(self) -> list[Event]:
         """The transport is gone. Emits ``Disconnected``, once."""
@@ -57,7 +65,11 @@ class Endpoint(Protocol):
         """Bytes to write, in order; [] when there are none. What was handed out counts as sent."""
 
     def unsent(self, n: int) -> None:
-        """Of the bytes handed out so far, ``n`` are still with the adapter."""
+        """Of the bytes handed out so far, ``n`` are still with the adapter.
+
+        Raises:
+            ValueError: ``n`` is negative.
+        """
 
     def reading_paused(self, paused: bool) -> None:
         """The adapter stopped or resumed reading; meanwhile silence is no sign of death."""
@@ -69,7 +81,11 @@ class Endpoint(Protocol):
         """Time has passed. A call that comes too early changes nothing."""
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
-        """Begin to end the connection in an orderly way. Idempotent."""
+        """Begin to end the connection: a Close frame, or before OPEN a 503 (server) or an abort (client). Idempotent.
+
+        Raises:
+            LocalProtocolError: the code or the reason may not be sent. That is checked in every state.
+        """
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -128,7 +144,15 @@ class HandshakeEndpoint:
         return self._active.receive_eof()
 
     def receive_error(self, exc: BaseException, cause: Cause) -> list[Event]:
-        """The transport failed; the cause is RESET, TLS_ERROR or TRANSPORT_ERROR."""
+        """The transport failed.
+
+        Args:
+            exc: what the system reported; it becomes ``Disconnected.error``.
+            cause: RESET, TLS_ERROR or TRANSPORT_ERROR.
+
+        Raises:
+            ValueError: another cause.
+        """
         return self._active.receive_error(exc, cause)
 
     def transport_closed(self) -> list[Event]:
@@ -140,7 +164,11 @@ class HandshakeEndpoint:
         return self._active.data_to_send()
 
     def unsent(self, n: int) -> None:
-        """Of the bytes handed out so far, ``n`` are still with the adapter."""
+        """Of the bytes handed out so far, ``n`` are still with the adapter.
+
+        Raises:
+            ValueError: ``n`` is negative.
+        """
         self._active.unsent(n)
 
     def reading_paused(self, paused: bool) -> None:
@@ -156,7 +184,7 @@ class HandshakeEndpoint:
         return self._active.handle_timeout(now)
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
-        """Begin to end the connection: a Close frame, or before OPEN a 503 (server) or an abort (client).
+        """Begin to end the connection: a Close frame, or before OPEN a 503 (server) or an abort (client). Idempotent.
 
         Raises:
             LocalProtocolError: the code or the reason may not be sent. That is checked in every state.

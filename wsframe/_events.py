@@ -210,6 +210,8 @@ def describe(ending: Disconnected) -> str:
     elif ending.cause is Cause.REJECTED:
         who = "the peer" if ending.initiator is Initiator.REMOTE else "us"
         text = f"refused by {who}"
+    elif ending.cause is Cause.EOF and ending.received is not None:
+        text = "lost: the peer ended the stream before our Close could go"
     else:
         text = _WHAT[ending.cause]
     details = [
@@ -220,7 +222,10 @@ def describe(ending: Disconnected) -> str:
     if ending.received_first is False:
         details.reverse()
     if ending.error is not None:
-        details.append(str(ending.error) or type(ending.error).__name__)
+        error = str(ending.error) or type(ending.error).__name__
+        # A failing Close has said so already.
+        if ending.sent is None or not ending.sent.reason or not error.startswith(ending.sent.reason):
+            details.append(error)
     if not ending.clean and ending.was_websocket and ending.last_received_age is not None:
         details.append(f"last byte {ending.last_received_age:.1f} s before")
     if not ending.was_websocket and ending.cause not in (Cause.REJECTED, Cause.PLAIN_HTTP, Cause.NOT_HTTP):

@@ -42,12 +42,12 @@ def pack(
         mask: False, True for a fresh random masking key, or a key of 4 bytes. Clients must mask (s5.1).
 
     Raises:
-        LocalProtocolError: an unknown opcode, a control frame over 125 bytes, fragmented or compressed (s5.5), a key
-            that is not 4 bytes long, or a ``str`` that UTF-8 cannot carry.
+        LocalProtocolError: an unknown opcode, a control frame over 125 bytes, fragmented or compressed (s5.5), a
+            continuation frame with ``rsv1``, a key that is not 4 bytes long, or a ``str`` that UTF-8 cannot carry.
     """
     if opcode is None:
         opcode = Opcode.TEXT if isinstance(data, str) else Opcode.BINARY
-    key = os.urandom(4) if mask is True else mask or None
+    key = None if mask is False else os.urandom(4) if mask is True else bytes(memoryview(mask))
     try:
         return encode_frame(int(opcode), data, fin, rsv1, key)
     except ValueError as exc:
@@ -58,6 +58,9 @@ def unpack(
     data: bytes | bytearray | memoryview, *, max_size: int = 1 << 20, allow_rsv1: bool = False
 ) -> tuple[Frame | None, bytes]:
     """Take the first frame out of a buffer (RFC 6455 s5.2). Masked and unmasked frames are both taken.
+
+    What is left is copied each time, and nothing is remembered from one frame to the next: for a stream of frames use
+    a ``Connection``.
 
     Args:
         data: received bytes, beginning with a frame.
@@ -70,7 +73,7 @@ def unpack(
     Raises:
         RemoteProtocolError: the bytes are no legal frame (1002) or the payload is over ``max_size`` (1009).
     """
-    data = bytes(data)
+    data = bytes(memoryview(data))
     if len(data) >= 2:
         _check_first_bytes(data[0], data[1], allow_rsv1)
     try:
@@ -98,6 +101,8 @@ def _check_first_bytes(first: int, second: int, allow_rsv1: bool) -> None:
         raise RemoteProtocolError("a reserved bit is set (RFC 6455 s5.2)")
     if opcode not in Opcode.__members__.values():
         raise RemoteProtocolError(f"reserved opcode {opcode} (RFC 6455 s5.2)")
+    if opcode == Opcode.CONTINUATION and first & 0x40:
+        raise RemoteProtocolError("RSV1 is set on a continuation frame (RFC 7692 s6.1)")
     if opcode & 0x08:
         if not first & 0x80:
             raise RemoteProtocolError("fragmented control frame (RFC 6455 s5.5)")
@@ -204,9 +209,8 @@ class PreparedMessage:
     __slots__ = ("frame", "size")
 
     def __init__(self, data: str | bytes | bytearray | memoryview) -> None:
-        payload: bytes | str = data if isinstance(data, str) else bytes(data)
-        self.frame = pack(payload)
-        # Header lengths depend on the payload's length alone (s5.2).
+        self.frame = pack(data)
+        # What is in front of an unmasked payload depends on its length alone (s5.2).
         self.size = len(self.frame) - (2 if len(self.frame) < 128 else 4 if len(self.frame) < 65540 else 10)
 
     def __repr__(self) -> str:

@@ -147,7 +147,7 @@ class Headers:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Headers):
             return NotImplemented
-        return self._raw == other._raw or self._key() == other._key()
+        return self._key() == other._key()
 
     def __hash__(self) -> int:
         return hash(self._key())

@@ -7,18 +7,17 @@ turn out to be too early are moved when they expire.
 from __future__ import annotations
 
 from ._config import Timeouts
+from ._enums import Cause
 from ._timers import Timer, Timers
 
 __all__ = ["Keepalive"]
 
-#: After a ping timeout has expired the adapter gets this long to read once more: the deadline may have passed
-#: because the event loop was blocked, with the peer's answer waiting in the socket.
+#: After a ping timeout has expired the adapter gets this long to read once more, and to say what has left: the deadline
+#: may have passed because the event loop was blocked, with the peer's answer waiting in the socket.
 GRACE = 0.1
 
 #: Pings of ours that may be unanswered at a time; beyond it the oldest is forgotten.
 _MAX_PENDING = 64
-
-_SILENCE = (Timer.PONG, Timer.GRACE, Timer.STUCK)
 
 
 class Keepalive:
@@ -47,6 +46,31 @@ class Keepalive:
         if self._timeouts.ping_interval is not None:
             self._timers.start(Timer.PING, self._timeouts.ping_interval, now)
 
+    def stop(self) -> None:
+        """No more pings, and no more verdicts."""
+        self._timers.stop(Timer.PING, Timer.PONG, Timer.GRACE)
+        self._leaves_at = None
+        self._pending.clear()
+
+    def pause(self, paused: bool, last_received: float | None) -> None:
+        """Reading was stopped or resumed: as long as nobody reads, silence means nothing.
+
+        Afterwards keepalive starts afresh, with a ping at once unless bytes came within the interval: an adapter may
+        pause after every few messages.
+        """
+        if paused == self._paused:
+            return
+        self._paused = paused
+        if paused:
+            self._timers.stop(Timer.PING, Timer.PONG, Timer.GRACE)
+        elif self._timeouts.ping_interval is not None:
+            if last_received is None:
+                self._timers.start(Timer.PING, 0.0)
+            else:
+                self._timers.start_at(Timer.PING, last_received + self._timeouts.ping_interval)
+
+    # Round trips.
+
     def sent(self, payload: bytes, now: float | None) -> None:
         """A Ping with that payload was queued at ``now``, or at the next ``tick``."""
         self._pending.pop(payload, None)
@@ -68,12 +92,7 @@ class Keepalive:
         self.latency = max(0.0, now - queued_at)
         return self.latency
 
-    def keepalive_sent(self, end: int) -> None:
-        """A keepalive Ping was queued; it has left once ``end`` bytes of the stream have."""
-        self.alive = False
-        self._leaves_at = end
-        if self._timeouts.ping_timeout is not None:
-            self._timers.start(Timer.STUCK, self._timeouts.ping_timeout)
+    # Signs of life.
 
     def tick(self, now: float, flushed: int) -> bool:
         """The time is known, and how many bytes of the stream have left; return whether a Ping still has to."""
@@ -82,49 +101,51 @@ class Keepalive:
                 self._pending[payload] = now
         if self._leaves_at is None:
             return False
-        timeout = self._timeouts.ping_timeout
-        if flushed >= self._leaves_at:
-            self._leaves_at = None
-            self._timers.stop(Timer.STUCK)
-            if timeout is not None:
-                self._timers.start(Timer.PONG, timeout, now)
-        elif flushed > self._flushed and timeout is not None:
-            # The peer is slow but takes something: not stuck.
-            self._timers.start(Timer.STUCK, timeout, now)
+        left = flushed >= self._leaves_at
+        if (left or flushed > self._flushed) and not self._paused:
+            # The timeout runs from when the ping has left; until then a peer that takes something is not lost.
+            self._timers.stop(Timer.GRACE)
+            self._watch(now)
         self._flushed = flushed
-        return self._leaves_at is not None
+        if left:
+            self._leaves_at = None
+        return not left
 
     def ping_is_due(self, last_received: float | None, now: float) -> bool:
         """PING has expired: whether to send one. The timer is running again afterwards."""
         interval = self._timeouts.ping_interval
         assert interval is not None
-        waiting = any(self._timers.running(timer) for timer in _SILENCE)
-        if waiting and self.alive:
-            self._timers.stop(*_SILENCE)
-            waiting = False
         if last_received is not None and last_received + interval > now:
-            self._timers.start(Timer.PING, last_received + interval - now, now)
+            self._timers.start_at(Timer.PING, last_received + interval)
             return False
         self.start(now)
-        return not waiting
-
-    def ping_timed_out(self, timer: Timer, now: float) -> bool:
-        """PONG or GRACE has expired: whether the peer is lost."""
-        if self.alive:
+        if not self.alive and (self._timers.running(Timer.PONG) or self._timers.running(Timer.GRACE)):
+            # The last one is still waited for.
             return False
-        if timer is Timer.GRACE:
+        self._timers.stop(Timer.PONG, Timer.GRACE)
+        if self._leaves_at is None:
             return True
-        self._timers.start(Timer.GRACE, GRACE, now)
+        # The peer spoke since, but the last one has not even left: another would not fare better.
+        self.alive = False
+        self._watch(now)
         return False
 
-    def pause(self, paused: bool) -> bool:
-        """Reading was stopped or resumed: without reading, silence means nothing. Return whether to ping now."""
-        if paused == self._paused:
-            return False
-        self._paused = paused
-        if paused:
-            self._timers.stop(Timer.PING, *_SILENCE)
-            self._leaves_at = None
-            return False
-        self.start()
-        return self._timeouts.ping_interval is not None
+    def ping_sent(self, payload: bytes, now: float, end: int) -> None:
+        """A keepalive Ping was queued; it has left once ``end`` bytes of the stream have."""
+        self.sent(payload, now)
+        self.alive = False
+        self._leaves_at = end
+        self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        if self._timeouts.ping_timeout is not None:
+            self._timers.start(Timer.PONG, self._timeouts.ping_timeout, now)
+
+    def lost(self, timer: Timer, now: float) -> Cause | None:
+        """PONG or GRACE has expired: why the peer is lost, or None while it is not."""
+        if self.alive:
+            return None
+        if timer is Timer.PONG:
+            self._timers.start(Timer.GRACE, GRACE, now)
+            return None
+        return Cause.PING_TIMEOUT if self._leaves_at is None else Cause.SLOW_PEER

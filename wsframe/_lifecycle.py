@@ -24,6 +24,8 @@ class Lifecycle:
     """Base of the endpoints: from the first fact to ``Disconnected``."""
 
     __slots__ = (
+        "_age",
+        "_age_known",
         "_cause",
         "_discard",
         "_eof",
@@ -39,7 +41,6 @@ class Lifecycle:
         "_received",
         "_received_first",
         "_sent",
-        "_terminal_at",
         "_timers",
         "_unsent",
         "_untimed",
@@ -78,7 +79,9 @@ class Lifecycle:
         self._now = 0.0
         self._untimed = False
         self._last_received: float | None = None
-        self._terminal_at: float | None = None
+        # Seconds from the last byte to the first terminal fact, once the time of that is known.
+        self._age: float | None = None
+        self._age_known = False
         self._linger_wanted = False
 
     # What an adapter calls.
@@ -131,7 +134,7 @@ class Lifecycle:
         return events
 
     def receive_error(self, exc: BaseException, cause: Cause) -> list[Event]:
-        """The transport failed.
+        """The transport failed. What was received before and is still undelivered comes first.
 
         Args:
             exc: what the system reported; it becomes ``Disconnected.error``.
@@ -142,18 +145,20 @@ class Lifecycle:
         """
         if cause not in _TRANSPORT_CAUSES:
             raise ValueError(f"an adapter reports RESET, TLS_ERROR or TRANSPORT_ERROR, not {cause.name}")
+        events: list[Event] = []
         if self.state is not State.CLOSED:
+            self._deliver_rest(events)
             self._terminate(cause, error=exc)
             self._drop_output()
             self._verdict(Transport.ABORT)
-        return []
+        return events
 
     def transport_closed(self) -> list[Event]:
         """The transport is gone. Emits ``Disconnected``, and before it what was still undelivered; once."""
         if self.state is State.CLOSED:
             return []
         events: list[Event] = []
-        self._on_transport_closed(events)
+        self._deliver_rest(events)
         if self._cause is None:
             # Gone without a reason: after an EOF that is it, else somebody closed it under us.
             self._terminate(Cause.EOF if self._eof else Cause.TRANSPORT_ERROR)
@@ -162,6 +167,7 @@ class Lifecycle:
 
     def next_timeout(self, now: float) -> float | None:
         """When to call ``handle_timeout``, on the clock of ``now``; None when there is nothing to wait for."""
+        self._now = now
         if self._untimed:
             self._tick(now)
         return self._timers.next()
@@ -170,17 +176,20 @@ class Lifecycle:
         """Time has passed. A call that comes too early changes nothing."""
         self._tick(now)
         events: list[Event] = []
-        for timer in self._timers.expire(now):
+        for timer in self._timers.due(now):
+            if not self._timers.take(timer, now):
+                # The one before has stopped or moved it.
+                continue
             if timer is Timer.CLOSE:
                 # Everything has to happen inside the close timeout, whatever the peer or the buffers do.
                 self._terminate(Cause.CLOSE_TIMEOUT)
                 self._verdict(Transport.ABORT)
-                self._timers.stop_all()
-                break
-            if timer is Timer.LINGER:
+            elif timer is Timer.LINGER:
                 self._verdict(Transport.CLOSE)
             else:
                 self._on_timer(timer, now, events)
+        if self._untimed:
+            self._tick(now)
         return events
 
     def abort(self) -> None:
@@ -209,7 +218,7 @@ class Lifecycle:
     def _on_eof(self, events: list[Event]) -> None:
         """The first EOF."""
 
-    def _on_transport_closed(self, events: list[Event]) -> None:
+    def _deliver_rest(self, events: list[Event]) -> None:
         """Deliver what was received and not yet delivered."""
 
     def _on_timer(self, timer: Timer, now: float, events: list[Event]) -> None:
@@ -234,6 +243,7 @@ class Lifecycle:
         self._queued = self._handed
 
     def _advance(self, fact: Fact) -> None:
+        """The only way from one state to another."""
         self.state = next_state(self.state, fact)
 
     def _verdict(self, transport: Transport) -> None:
@@ -244,16 +254,20 @@ class Lifecycle:
             self._linger_wanted = False
             self._timers.stop(Timer.LINGER)
             if transport is Transport.ABORT:
-                self._discard = True
+                self._stop_receiving()
                 self._timers.stop_all()
+
+    def _stop_receiving(self) -> None:
+        """From now on input is thrown away unseen."""
+        self._discard = True
 
     def _terminate(
         self, cause: Cause, *, error: BaseException | None = None, initiator: Initiator | None = None
     ) -> None:
         """A terminal fact: the first one fixes cause and phase for good."""
-        self._timers.stop(Timer.OPEN, Timer.PING, Timer.PONG, Timer.GRACE, Timer.STUCK, Timer.IDLE)
         if self._cause is not None:
             return
+        self._timers.stop(Timer.OPEN)
         self._cause = cause
         self._phase = self.state
         self._error = error
@@ -270,7 +284,7 @@ class Lifecycle:
         """Wait for the peer's EOF, but only so long once our bytes have left."""
         if self._eof:
             self._verdict(Transport.CLOSE)
-        else:
+        elif self.transport not in (Transport.CLOSE, Transport.ABORT):
             self._linger_wanted = True
             self._untimed = True
 
@@ -278,12 +292,18 @@ class Lifecycle:
         """Take note of the time: what was waiting for it begins to run."""
         self._now = now
         self._timers.tick(now)
-        if self._cause is not None and self._terminal_at is None:
-            self._terminal_at = now
+        self._note_age(now)
         if self._linger_wanted and not self._out and not self._unsent:
             self._linger_wanted = False
             self._timers.start(Timer.LINGER, self.timeouts.linger, now)
         self._untimed = self._on_tick(now) or self._linger_wanted
+
+    def _note_age(self, now: float) -> None:
+        """How old the last byte is: once, at the first time that is known after a terminal fact."""
+        if self._cause is not None and not self._age_known:
+            self._age_known = True
+            if self._last_received is not None:
+                self._age = max(0.0, now - self._last_received)
 
     def _end(self) -> Disconnected:
         cause = self._cause
@@ -296,18 +316,16 @@ class Lifecycle:
         if self._received is not None:
             # s7.1.5: the code of the first Close frame received, 1005 without one in it, 1006 without a frame.
             code, reason = self._received.code, self._received.reason
-        elif cause is Cause.TLS_ERROR and not was_websocket:
-            # s7.4.1: 1015 is for a TLS handshake that failed.
+        elif cause is Cause.TLS_ERROR and self._phase is State.CONNECTING:
+            # s7.4.1: 1015 is for a TLS handshake that failed, so there is no request yet.
             code = 1015
-        age = None
-        if self._last_received is not None:
-            age = max(0.0, (self._now if self._terminal_at is None else self._terminal_at) - self._last_received)
+        self._note_age(self._now)
         self._advance(Fact.TRANSPORT_CLOSED)
         self._drop_output()
         self._timers.stop_all()
         self._untimed = self._linger_wanted = False
-        self._discard = True
-        self.transport = Transport.CLOSE if self.transport is not Transport.ABORT else Transport.ABORT
+        self._stop_receiving()
+        self._verdict(Transport.CLOSE)
         self.ending = Disconnected(
             phase=self._phase,
             cause=cause,
@@ -320,6 +338,6 @@ class Lifecycle:
             received_first=self._received_first,
             was_websocket=was_websocket,
             error=self._error,
-            last_received_age=age,
+            last_received_age=self._age,
         )
         return self.ending

@@ -24,6 +24,8 @@ from ._negotiate import (
     Rejection,
     SubprotocolChoice,
     _Unset,
+    check_host,
+    check_settings,
     negotiate,
     plain_request_rejection,
     wants_websocket,
@@ -42,11 +44,20 @@ class Server(HandshakeEndpoint):
     ``receive_data`` gives `RequestReceived` for a request that is in order, to be answered with `accept`, `reject`,
     `respond` or `detach`. What is not in order is refused without asking, and ``Disconnected.error`` tells why.
 
+    An exception from a ``subprotocols`` callable is answered with 500, and becomes ``Disconnected.error``.
+
+    Bytes that come before the answer are kept for ``accept``: those that came together with the end of the request,
+    and of later ones as many as make ``Limits.max_early_bytes``. With more the connection is failed.
+
     Args:
         origins, subprotocols, require_subprotocol, extensions: see ``negotiate``.
         limits: bounds; by default those of a server.
         timeouts: deadlines in seconds.
         stream, decode_text, random_bytes: see ``Connection``.
+
+    Raises:
+        LocalProtocolError: a supported subprotocol is no token, or stands there twice.
+        TypeError, ValueError: the origins or the extensions are wrong.
     """
 
     __slots__ = ("_handshake", "_settings")
@@ -64,14 +75,17 @@ class Server(HandshakeEndpoint):
         decode_text: bool = True,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        check_settings(origins, subprotocols, extensions)
         self._handshake = _ServerHandshake(
-            limits, timeouts, lambda request: negotiate(
+            limits,
+            timeouts,
+            lambda request: negotiate(
                 request,
                 origins=origins,
                 subprotocols=subprotocols,
                 require_subprotocol=require_subprotocol,
                 extensions=extensions,
-            )
+            ),
         )
         self._settings = stream, decode_text, random_bytes
         super().__init__(self._handshake)
@@ -83,7 +97,7 @@ class Server(HandshakeEndpoint):
 
     @property
     def handshake(self) -> Handshake | None:
-        """What was negotiated, while a WebSocket request waits for its answer."""
+        """What was negotiated, once a WebSocket request that is in order has come."""
         return self._handshake.handshake
 
     def accept(
@@ -119,16 +133,24 @@ class Server(HandshakeEndpoint):
         before.send_response(Response(status, headers=all_headers))
         self._switch(connection)
         before.opened()
-        opened = Opened(connection.subprotocol, connection.extensions, handshake.request.headers)
-        return [opened, *connection.receive_data(b"", before.now)]
+        events: list[Event] = [
+            Opened(connection.subprotocol, connection.extensions, handshake.request.headers)
+        ]
+        if connection.has_more:
+            # Not by receive_data: nobody said what time it is, and the deadlines begin with the next call that does.
+            connection._run(events)
+        return events
 
     def reject(self, status: int = 403, headers: HeaderItems = (), body: str | bytes = "") -> list[Event]:
         """Refuse the request; the connection ends with REJECTED (or PLAIN_HTTP, when it asked for no WebSocket).
 
         Args:
             status: 400 to 599.
-            headers: further header lines; ``Connection: close`` and ``Content-Length`` are added.
+            headers: further header lines, as in `respond`.
             body: text or bytes for the peer; by default the status in words.
+
+        Returns:
+            [], for symmetry with `accept`.
 
         Raises:
             LocalProtocolError: there is no request to answer, or an argument is not allowed.
@@ -136,7 +158,7 @@ class Server(HandshakeEndpoint):
         if not 400 <= status <= 599:
             raise LocalProtocolError(f"reject() takes a status from 400 to 599, not {status}")
         if not body:
-            body = f"{Response(status).reason}\n"
+            body = f"{Response(status).reason or status}\n"
         return self.respond(status, headers, body)
 
     def respond(self, status: int = 200, headers: HeaderItems = (), body: str | bytes = b"") -> list[Event]:
@@ -147,6 +169,9 @@ class Server(HandshakeEndpoint):
             headers: header lines; ``Connection: close`` and ``Content-Length`` are added, and for a ``str`` body
                 ``Content-Type: text/plain; charset=utf-8`` unless one is given.
             body: left out of the answer to HEAD.
+
+        Returns:
+            [], for symmetry with `accept`.
 
         Raises:
             LocalProtocolError: there is no request to answer, or an argument is not allowed.
@@ -160,19 +185,28 @@ class Server(HandshakeEndpoint):
     def respond_upgrade_required(self) -> list[Event]:
         """Answer a plain HTTP request with 426, as nothing better is known.
 
+        Returns:
+            [], for symmetry with `accept`.
+
         Raises:
-            LocalProtocolError: there is no request to answer.
+            LocalProtocolError: there is no request to answer, or it asks for a WebSocket.
         """
-        self._handshake.check_waiting()
-        assert self._handshake.request is not None
-        self._handshake.refuse(plain_request_rejection(self._handshake.request).response, Cause.PLAIN_HTTP, None)
+        before = self._handshake
+        if before.check_waiting() is not None:
+            raise LocalProtocolError("the request asks for a WebSocket: answer it with accept() or reject()")
+        assert before.request is not None
+        before.refuse(plain_request_rejection(before.request).response, Cause.PLAIN_HTTP, None)
         return []
 
     def detach(self) -> bytes:
-        """Leave the connection to a host: all bytes received so far, untouched. It ends with DETACHED.
+        """Leave the connection to a host: all bytes received so far, untouched.
+
+        It ends with DETACHED: ``transport_closed()`` gives the ending at any time from now on. The transport belongs
+        to the host: whatever is called, ``transport`` stays OPEN and there are no deadlines. What was queued and not
+        yet handed out (a 503, a ``100 Continue``) is dropped.
 
         Raises:
-            LocalProtocolError: an answer was already given.
+            LocalProtocolError: an answer was already given, or the connection has ended.
         """
         return self._handshake.detach()
 
@@ -183,7 +217,10 @@ class _ServerHandshake(Lifecycle):
     __slots__ = ("_continued", "_early", "_negotiate", "_reader", "handshake", "request")
 
     def __init__(
-        self, limits: Limits | None, timeouts: Timeouts | None, negotiate_: Callable[[Request], Handshake | Rejection]
+        self,
+        limits: Limits | None,
+        timeouts: Timeouts | None,
+        negotiate_: Callable[[Request], Handshake | Rejection],
     ) -> None:
         super().__init__(Role.SERVER, State.CONNECTING, limits, timeouts)
         self._negotiate = negotiate_
@@ -194,10 +231,6 @@ class _ServerHandshake(Lifecycle):
         self.handshake: Handshake | None = None
         self._timers.start(Timer.OPEN, self.timeouts.open)
         self._untimed = True
-
-    @property
-    def now(self) -> float:
-        return self._now
 
     def receive_data(self, data: BytesLike, now: float = 0.0) -> list[Event]:
         self._tick(now)
@@ -227,22 +260,25 @@ class _ServerHandshake(Lifecycle):
     def _judge(self, request: Request) -> list[Event]:
         self.request = request
         self._advance(Fact.REQUEST)
-        if wants_websocket(request):
-            outcome = self._negotiate(request)
-            if not isinstance(outcome, Handshake):
-                self.refuse(outcome.response, Cause.REJECTED, outcome.error)
-                return []
-            self.handshake = outcome
-        elif request.version >= (1, 1) and len(request.headers.get_all("Host")) != 1:
-            # RFC 9112 s3.2: a server MUST respond with 400 to a request without, or with more than one, Host.
-            error = HandshakeError("exactly one Host header is needed", 400)
-            self.refuse(_error_response(error), Cause.REJECTED, error)
+        try:
+            if wants_websocket(request):
+                outcome = self._negotiate(request)
+                if not isinstance(outcome, Handshake):
+                    self.refuse(outcome.response, Cause.REJECTED, outcome.error)
+                    return []
+                self.handshake = outcome
+            else:
+                check_host(request)
+        except HandshakeError as exc:
+            self.refuse(_error_response(exc), Cause.REJECTED, exc)
             return []
-        leftover = self._reader.leftover
-        if leftover:
-            self._keep_early(leftover)
-            if self._discard:
-                return []
+        except Exception as exc:
+            # Not the peer's fault but that of an application's callable, which must not look like the peer's.
+            error = HandshakeError("the server failed to answer", 500)
+            self.refuse(_error_response(error), Cause.REJECTED, exc)
+            return []
+        # However much it is: the application has had no chance to answer yet.
+        self._early += self._reader.leftover
         return [
             RequestReceived(
                 request.method, request.target, request.headers, request.body, self.handshake is not None
@@ -250,6 +286,7 @@ class _ServerHandshake(Lifecycle):
         ]
 
     def _keep_early(self, data: BytesLike) -> None:
+        """Bytes between the request and its answer."""
         if len(self._early) + len(data) > self.limits.max_early_bytes:
             error = HandshakeError(
                 f"over {self.limits.max_early_bytes} bytes (max_early_bytes) were sent before the answer", 400
@@ -282,7 +319,8 @@ class _ServerHandshake(Lifecycle):
         self._early = bytearray()
 
     def respond(self, status: int, headers: Headers, body: str | bytes) -> None:
-        extra = []
+        # RFC 9110 s7.8: a sender of Upgrade MUST also send an "Upgrade" connection option.
+        extra = [("Connection", "close, upgrade" if "Upgrade" in headers else "close")]
         if isinstance(body, str):
             body = body.encode()
             if "Content-Type" not in headers:
@@ -290,7 +328,7 @@ class _ServerHandshake(Lifecycle):
         for name in ("Connection", "Content-Length", "Transfer-Encoding"):
             if name in headers:
                 raise LocalProtocolError(f"the header {name} is written by respond() itself")
-        response = Response(status, headers=headers + [*extra, ("Connection", "close")], body=body)
+        response = Response(status, headers=headers + extra, body=body)
         cause = Cause.PLAIN_HTTP if self.handshake is None else Cause.REJECTED
         self.refuse(response, cause, None)
 
@@ -298,7 +336,7 @@ class _ServerHandshake(Lifecycle):
         """Send a last response, and let it arrive before closing."""
         self.send_response(response)
         self._terminate(cause, error=error, initiator=Initiator.LOCAL)
-        self._discard = True
+        self._stop_receiving()
         self._release()
         self._verdict(Transport.SHUTDOWN_WRITE)
         self._linger()
@@ -313,10 +351,15 @@ class _ServerHandshake(Lifecycle):
         self._terminate(Cause.DETACHED)
         # The transport belongs to the host now: no verdict, no deadline.
         self._timers.stop_all()
-        self._discard = True
+        self._stop_receiving()
         self._drop_output()
         self._release()
         return received
+
+    def _verdict(self, transport: Transport) -> None:
+        # After detach() the transport is not ours to close, not even with the ending.
+        if self._cause is not Cause.DETACHED:
+            super()._verdict(transport)
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
         pack_close(code, reason, Role.SERVER)
@@ -330,7 +373,7 @@ class _ServerHandshake(Lifecycle):
             return
         if self._cause is None:
             self._terminate(Cause.TRUNCATED if self._reader.pending else Cause.EOF)
-        self._discard = True
+        self._stop_receiving()
         self._verdict(Transport.CLOSE)
 
     def _on_timer(self, timer: Timer, now: float, events: list[Event]) -> None:

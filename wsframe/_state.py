@@ -3,14 +3,15 @@
 A connection is a state machine with five states, and six kinds of facts move it::
 
     CONNECTING --REQUEST--> HANDSHAKE --OPENED--> OPEN --CLOSE_QUEUED / CLOSE_RECEIVED--> CLOSING
-         any of these --TERMINAL--> CLOSING          any of these --TRANSPORT_CLOSED--> CLOSED
+         any of these --TERMINAL--> CLOSING --TRANSPORT_CLOSED--> CLOSED
 
 *Facts* are things that happened and cannot be undone: a frame that arrived, bytes that were handed to the
 adapter, a deadline that passed. States only grow, so an answer to "how far did it get?" never changes afterwards.
 
 *The ending* is decided by the first **terminal fact**: the second of the two Close frames (received, or handed out),
 the end of the stream without one, an error of the transport, a broken rule, a deadline, a refusal. It fixes the
-cause and the phase (the state in which it occurred). Whatever follows, the EOF after our 1002 for instance, only
+cause and the phase (the state in which it occurred). That the transport is gone is a terminal fact too, if there was
+none before; so every way to CLOSED leads through CLOSING. Whatever follows, the EOF after our 1002 for instance, only
 moves the *transport verdict* along::
 
     OPEN --> SHUTDOWN_WRITE --> CLOSE --> ABORT
@@ -42,7 +43,7 @@ class Fact(enum.Enum):
     OPENED = "the opening handshake succeeded"
     CLOSE_QUEUED = "our Close frame was queued"
     CLOSE_RECEIVED = "the peer's Close frame arrived"
-    TERMINAL = "a terminal fact other than the second Close frame occurred"
+    TERMINAL = "the first terminal fact occurred"
     TRANSPORT_CLOSED = "the transport is gone"
 
 
@@ -52,14 +53,11 @@ _C, _H, _O, _G, _D = State.CONNECTING, State.HANDSHAKE, State.OPEN, State.CLOSIN
 TRANSITIONS: dict[tuple[State, Fact], State] = {
     (_C, Fact.REQUEST): _H,
     (_C, Fact.TERMINAL): _G,
-    (_C, Fact.TRANSPORT_CLOSED): _D,
     (_H, Fact.OPENED): _O,
     (_H, Fact.TERMINAL): _G,
-    (_H, Fact.TRANSPORT_CLOSED): _D,
     (_O, Fact.CLOSE_QUEUED): _G,
     (_O, Fact.CLOSE_RECEIVED): _G,
     (_O, Fact.TERMINAL): _G,
-    (_O, Fact.TRANSPORT_CLOSED): _D,
     # Our Close may follow the peer's, the peer's may follow ours, and either may be followed by a failure.
     (_G, Fact.CLOSE_QUEUED): _G,
     (_G, Fact.CLOSE_RECEIVED): _G,

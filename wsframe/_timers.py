@@ -14,9 +14,8 @@ class Timer(enum.Enum):
     CLOSE = "closing handshake, flush and end of the transport"
     LINGER = "waiting for the peer's end of stream"
     PING = "next keepalive ping"
-    PONG = "anything at all after a keepalive ping has left"
+    PONG = "anything at all after a keepalive ping has left, or some progress before it has"
     GRACE = "one more read before a ping timeout is declared"
-    STUCK = "a keepalive ping that cannot leave"
     IDLE = "a message in either direction"
 
 
@@ -40,6 +39,11 @@ class Timers:
         else:
             self._waiting.pop(timer, None)
             self._deadlines[timer] = now + delay
+
+    def start_at(self, timer: Timer, deadline: float) -> None:
+        """(Re)start a timer whose deadline is known; one in the past is due at once."""
+        self._waiting.pop(timer, None)
+        self._deadlines[timer] = deadline
 
     def stop(self, *timers: Timer) -> None:
         """Forget timers; those that do not run are no error."""
@@ -67,10 +71,16 @@ class Timers:
         """The earliest deadline."""
         return min(self._deadlines.values()) if self._deadlines else None
 
-    def expire(self, now: float) -> list[Timer]:
-        """Remove and return the timers whose deadline has come, the earliest first."""
+    def due(self, now: float) -> list[Timer]:
+        """The timers whose deadline has come, the earliest first. They keep running until they are taken."""
         due = [timer for timer, deadline in self._deadlines.items() if deadline <= now]
         due.sort(key=self._deadlines.__getitem__)
-        for timer in due:
-            del self._deadlines[timer]
         return due
+
+    def take(self, timer: Timer, now: float) -> bool:
+        """Stop a timer that is due; False when it is not, or not any more."""
+        deadline = self._deadlines.get(timer)
+        if deadline is None or deadline > now:
+            return False
+        del self._deadlines[timer]
+        return True

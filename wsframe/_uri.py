@@ -200,11 +200,13 @@ def _parse_port(text: str) -> int | None:
 def _parse_ipv6(text: str) -> str:
     address, percent, zone = text.partition("%25")
     try:
-        host = ipaddress.IPv6Address(address).compressed
+        parsed = ipaddress.IPv6Address(address)
     except ValueError:
-        host = ""
-    if not host or "%" in host or (percent and not ZONE.fullmatch(zone)):
+        parsed = None
+    if parsed is None or parsed.scope_id or (percent and not ZONE.fullmatch(zone)):
         raise InvalidURI(f"[{text[:80]}] is not an IPv6 address")
+    # RFC 5952 s5: mixed notation for these. The standard library does so from Python 3.13 on.
+    host = f"::ffff:{parsed.ipv4_mapped}" if parsed.ipv4_mapped else parsed.compressed
     return f"{host}%{zone}" if percent else host
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._enums import Cause
 from .._errors import WsframeError
 from .._events import Disconnected, ResponseReceived
@@ -35,7 +37,7 @@ class ConnectionClosed(WsframeError):
         super().__init__(str(ending))
         self.ending = ending
 
-    def __reduce__(self) -> tuple[type[ConnectionClosed], tuple[Disconnected]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.ending,)
 
     @property
@@ -68,6 +70,9 @@ class ConnectError(WsframeError):
         super().__init__(str(ending))
         self.ending = ending
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.ending,)
+
 
 class ConnectTimeout(ConnectError, TimeoutError):
     """The connection was not open within ``open_timeout``."""
@@ -96,6 +101,9 @@ class HandshakeRejected(ConnectError):
         self.status: int = response.status
         self.headers: Headers = response.headers
         self.body: bytes = response.body
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.ending, ResponseReceived(self.status, self.headers, self.body))
 
 
 def closed_error(ending: Disconnected) -> ConnectionClosed:

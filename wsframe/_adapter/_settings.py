@@ -17,7 +17,8 @@ class ConnectionOptions(TypedDict, total=False):
 
     Attributes:
         compression: offer or accept permessage-deflate (RFC 7692): False (the default), True, or its settings.
-        max_message_size: bytes of one message after decompression; 1 MiB on a server, 16 MiB on a client.
+        max_message_size: bytes of one message after decompression; 1 MiB on a server, 16 MiB on a client, or what
+            ``limits`` says.
         open_timeout: seconds for TCP, TLS and the opening handshake together (10).
         close_timeout: seconds from the first Close frame, or a failure, to the end (10).
         ping_interval: seconds of silence after which a keepalive ping is sent (20), or None.
@@ -67,10 +68,14 @@ def settings_for(role: Role, options: ConnectionOptions) -> Settings:
         known = ", ".join(sorted(ConnectionOptions.__annotations__))
         raise TypeError(f"unknown keyword argument {sorted(unknown)[0]!r}; these options exist: {known}")
     limits = options.get("limits", Limits.for_role(role))
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits must be a Limits, not {limits!r}")
     if "max_message_size" in options:
         limits = replace(limits, max_message_size=options["max_message_size"])
     timeouts = Timeouts(**{field: options[name] for name, field in _TIMEOUTS.items() if name in options})  # type: ignore[literal-required]
     compression = options.get("compression", False)
     if compression is True:
         compression = PermessageDeflate()
-    return Settings(limits, timeouts, (compression,) if compression else ())
+    elif compression is not False and not isinstance(compression, PermessageDeflate):
+        raise TypeError(f"compression must be a bool or a PermessageDeflate, not {compression!r}")
+    return Settings(limits, timeouts, () if compression is False else (compression,))

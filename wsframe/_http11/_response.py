@@ -169,7 +169,7 @@ class ResponseReader(Reader):
         if self._informational > MAX_INFORMATIONAL:
             self._fail(400, f"more than {MAX_INFORMATIONAL} informational responses")
         del self._buffer[: self._pos]
-        self._base = self._pos = self._scan = 0
+        self._pos = self._scan = 0
         return response
 
     def _begin_body(self) -> None:
@@ -205,7 +205,7 @@ class ResponseReader(Reader):
         if not self._chunked:
             self._take()
             return self._truncated or self._left == 0
-        while not self._truncated:
+        while True:
             if self._chunked == "size":
                 line = self._line(NOT_VALUE, "chunk-size line")
                 if line is None:
@@ -232,7 +232,6 @@ class ResponseReader(Reader):
             else:
                 # RFC 9112 s7.1.2: a recipient MAY discard the trailer section.
                 return self._field_lines("trailer line") is not None
-        return True
 
     def _take(self) -> None:
         """Move bytes of the body, as many as have come, belong to it and are kept."""

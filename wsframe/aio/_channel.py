@@ -6,10 +6,12 @@ A BufferedProtocol, because a plain Protocol makes asyncio allocate 256 KiB for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from .._client import Client
 from .._config import Limits
@@ -18,11 +20,16 @@ from .._enums import Cause, State, Transport
 from .._events import Event
 from .._server import Server
 
-__all__ = ["Channel", "Owner"]
+__all__ = ["Channel", "Owner", "cause_of", "logger"]
+
+logger = logging.getLogger("wsframe")
 
 #: Size of the receive buffer that all connections of an event loop share: it is only in use between two calls.
 _BUFFER_SIZE = 256 * 1024
 _buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
+
+#: How long messages may stay unread before the endpoint goes on with what it kept back behind them.
+_UNREAD_WAIT = 1.0
 
 
 def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
@@ -42,6 +49,31 @@ class Owner(Protocol):
     def wants_data(self) -> bool:
         """Whether there is room for more messages."""
 
+    def has_unread(self) -> bool:
+        """Whether there are messages that the application has not taken yet."""
+
+    def give_up(self) -> None:
+        """An exception came out of ``handle_events``, or of a callable that the endpoint was given: end it."""
+
+
+class _Nobody:
+    """Owns a channel that has ended: so no reference cycle is left for the garbage collector."""
+
+    def handle_events(self, events: list[Event]) -> None:
+        pass
+
+    def wants_data(self) -> bool:
+        return True
+
+    def has_unread(self) -> bool:
+        return False
+
+    def give_up(self) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
 
 class Channel(asyncio.BufferedProtocol):
     """The way between an endpoint and a transport.
@@ -50,7 +82,7 @@ class Channel(asyncio.BufferedProtocol):
         endpoint: the sans-IO side; replaced by its ``Connection`` once that exists.
         owner: who gets the events.
         limits: for the write buffer's water marks.
-        securing: TLS is not established yet; until it is nothing is written.
+        securing: TLS is not established yet; until it is nothing is taken or written.
         on_connected: called when the transport is there.
     """
 
@@ -65,27 +97,38 @@ class Channel(asyncio.BufferedProtocol):
     ) -> None:
         self.endpoint: Client | Server | Connection = endpoint
         self.owner = owner
-        self.secure = securing
         self.lost = False
+        self.reading_is_paused = False
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._limits = limits
-        self._securing = securing
+        self._water = limits.write_high_water, limits.write_low_water
+        self._secure = self._securing = securing
+        # Below TLS: the transport that has its own buffer.
+        self._plain: asyncio.Transport | None = None
+        # What came in plain before start_tls had begun, and through TLS before it had returned.
+        self.before_tls = bytearray()
+        self._early = bytearray()
+        self._early_eof = False
         self._on_connected = on_connected
         self._buffer = _shared_buffer(self._loop)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._corked = False
+        self._failed = False
         self._flush_scheduled = False
-        self._more_scheduled = False
+        self._more: asyncio.Handle | None = None
         self._write_paused = False
-        self._read_paused = False
-        self._eof_written = False
+        self._write_over = False
         self._room_waiters: list[asyncio.Future[None]] = []
 
     # From asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)
+        if self.lost:
+            # Whoever wanted it gave up while it was being made.
+            transport.abort()
+            return
         self._use(transport)
         if self._on_connected is not None:
             self._on_connected()
@@ -95,15 +138,29 @@ class Channel(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._receive(self._buffer[:nbytes])
+        if self._securing:
+            # Once start_tls has begun the transport has another protocol, and what comes here came through TLS.
+            plain = self.transport is not None and self.transport.get_protocol() is self
+            early = self.before_tls if plain else self._early
+            early += self._buffer[:nbytes]
+        else:
+            self._deliver(self.endpoint.receive_data, self._buffer[:nbytes], self._loop.time())
 
     def eof_received(self) -> bool:
+        if self._securing:
+            self._early_eof = True
+            return False
+        # TCP stays half open until the endpoint's verdict; TLS cannot, and its transport takes nothing any more.
+        self._write_over |= self._secure
         self._deliver(self.endpoint.receive_eof)
-        # TCP stays half open until the endpoint's verdict; TLS cannot.
-        return not self.secure
+        return not self._secure
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.end(exc, _cause_of(exc))
+        if exc is None and self._secure and not self._securing:
+            # uvloop does not say so when it was the end of the stream; where we closed, this changes nothing.
+            self._write_over = True
+            self._deliver(self.endpoint.receive_eof)
+        self.end(exc, cause_of(exc))
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -117,37 +174,49 @@ class Channel(asyncio.BufferedProtocol):
     # For the owner.
 
     def secured(self, transport: asyncio.Transport) -> None:
-        """TLS is established."""
-        self._securing = False
+        """TLS is established; what came through it before that was known is taken now."""
+        if self.lost:
+            return
+        self._plain = self.transport
         self._use(transport)
+        self._take_early()
         self.advance()
         self.update_reading()
 
     def end(self, exc: BaseException | None, cause: Cause) -> None:
-        """The transport is gone, or could not be made."""
+        """The transport is gone, or could not be made, or is dropped."""
         if self.lost:
             return
+        if self._early or self._early_eof:
+            self._take_early()
         self.lost = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        events = self.endpoint.receive_error(exc, cause) if exc is not None else []
-        events += self.endpoint.transport_closed()
-        self.owner.handle_events(events)
+        for handle in (self._timer, self._more):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._more = None
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.abort()
+        try:
+            events = self.endpoint.receive_error(exc, cause) if exc is not None else []
+            self.owner.handle_events(events + self.endpoint.transport_closed())
+        except Exception:
+            logger.exception("the end of a connection could not be handled")
+        self.owner = _NOBODY
+        self._on_connected = None
         self._release_writers()
 
     def advance(self) -> None:
         """Hand on what the endpoint wants to send, obey its verdict, and arrange for its next deadline."""
-        if self._corked or self.lost:
+        transport = self.transport
+        if self._corked or self.lost or transport is None:
             return
-        if self.transport is not None:
-            if self._securing:
-                # Nothing can be said yet, so there is only one way to end it.
-                if self.endpoint.transport is not Transport.OPEN:
-                    self.transport.abort()
-            else:
-                self._flush(self.transport)
-                self._obey(self.transport)
+        if not self._securing:
+            self._flush(transport)
+            if self.endpoint.transport is not Transport.OPEN:
+                self._obey(transport)
+        elif self.endpoint.transport is not Transport.OPEN:
+            # Nothing can be said yet, so there is only one way to end it.
+            transport.abort()
         self._schedule()
 
     def advance_soon(self) -> None:
@@ -161,14 +230,13 @@ class Channel(asyncio.BufferedProtocol):
         transport = self.transport
         if self.lost or transport is None or self._securing or transport.is_closing():
             return
-        is_open = self.endpoint.state is State.OPEN
-        full = is_open and not self.owner.wants_data()
-        if self.endpoint.has_more and not full and not self._more_scheduled:
-            self._more_scheduled = True
-            self._loop.call_soon(self._continue)
-        pause = full or self.endpoint.has_more
-        if pause != self._read_paused:
-            self._read_paused = pause
+        full = self.endpoint.state is State.OPEN and not self.owner.wants_data()
+        more = self.endpoint.has_more
+        if more and not full:
+            self._schedule_more()
+        pause = full or more
+        if pause != self.reading_is_paused:
+            self.reading_is_paused = pause
             if pause:
                 transport.pause_reading()
             else:
@@ -196,28 +264,58 @@ class Channel(asyncio.BufferedProtocol):
 
     def _use(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        transport.set_write_buffer_limits(self._limits.write_high_water, self._limits.write_low_water)
+        transport.set_write_buffer_limits(*self._water)
 
-    def _receive(self, data: memoryview | bytes) -> None:
-        self._deliver(lambda: self.endpoint.receive_data(data, self._loop.time()))
+    def _take_early(self) -> None:
+        self._securing = False
+        early, self._early = self._early, bytearray()
+        if early:
+            self._deliver(self.endpoint.receive_data, early, self._loop.time())
+        if self._early_eof:
+            self._early_eof = False
+            self.eof_received()
 
-    def _continue(self) -> None:
-        self._more_scheduled = False
-        if not self.lost and (self.endpoint.state is not State.OPEN or self.owner.wants_data()):
-            self._receive(b"")
-
-    def _deliver(self, source: Callable[[], list[Event]]) -> None:
+    def _deliver(self, source: Callable[..., list[Event]], *arguments: Any) -> None:
         """Take events to the owner with the output held back, so that all replies leave together."""
         if self.lost:
             return
         self._corked = True
         try:
-            self.owner.handle_events(source())
+            self.owner.handle_events(source(*arguments))
+        except Exception:
+            # A bug, here or in the application's code. The connection must end all the same.
+            if self._failed:
+                self.endpoint.abort()
+            else:
+                self._failed = True
+                logger.exception("a connection ends because its events could not be handled")
+                self.owner.give_up()
         finally:
             self._corked = False
         self.advance()
-        if self.endpoint.has_more or self._read_paused or not self.owner.wants_data():
+        if self.endpoint.has_more or self.reading_is_paused or not self.owner.wants_data():
             self.update_reading()
+
+    def _schedule_more(self) -> None:
+        """Take what the endpoint kept back: at once, or as soon as the application has read what it has.
+
+        It may be the end of the connection, after which nothing that came before it can be answered any more.
+        """
+        wait = self.endpoint.state is State.OPEN and self.owner.has_unread()
+        if self._more is not None:
+            if wait or not isinstance(self._more, asyncio.TimerHandle):
+                return
+            self._more.cancel()
+        if wait:
+            self._more = self._loop.call_later(_UNREAD_WAIT, self._continue)
+        else:
+            self._more = self._loop.call_soon(self._continue)
+
+    def _continue(self) -> None:
+        """Take what the endpoint kept back, if there still is room for it."""
+        self._more = None
+        if self.endpoint.state is not State.OPEN or self.owner.wants_data():
+            self._deliver(self.endpoint.receive_data, b"", self._loop.time())
 
     def _advance_now(self) -> None:
         self._flush_scheduled = False
@@ -226,45 +324,64 @@ class Channel(asyncio.BufferedProtocol):
     def _flush(self, transport: asyncio.Transport) -> None:
         endpoint = self.endpoint
         # Above high water the rest stays with the endpoint, which can still drop it or put a Close in front.
-        if not transport.is_closing() and (not self._write_paused or endpoint.transport is Transport.ABORT):
+        may_write = not self._write_paused or endpoint.transport is Transport.ABORT
+        if may_write and not self._write_over and not transport.is_closing():
             out = endpoint.data_to_send()
             if len(out) == 1:
                 transport.write(out[0])
             elif out:
                 transport.writelines(out)
-        endpoint.unsent(transport.get_write_buffer_size())
+                if transport.get_write_buffer_size() > self._water[0] and not self._write_paused:
+                    # Python 3.12 and 3.13 have releases whose writelines() forgets the high-water mark; this looks.
+                    transport.set_write_buffer_limits(*self._water)
+        self._tell_unsent(transport)
+
+    def _tell_unsent(self, transport: asyncio.Transport) -> None:
+        if not transport.is_closing():
+            size = transport.get_write_buffer_size()
+            if self._plain is not None:
+                size += self._plain.get_write_buffer_size()
+            self.endpoint.unsent(size)
 
     def _obey(self, transport: asyncio.Transport) -> None:
-        verdict = self.endpoint.transport
-        if verdict is Transport.OPEN:
-            return
-        if self._read_paused:
+        if self.reading_is_paused:
             self.update_reading()
+        verdict = self.endpoint.transport
         if verdict is Transport.ABORT:
             transport.abort()
-        elif self._write_paused:
+        elif self._write_paused and not self._write_over:
             # Output is still with the endpoint.
+            return
+        elif transport.is_closing():
+            # A TLS transport that is closed twice cannot be aborted any more.
             return
         elif verdict is Transport.CLOSE:
             transport.close()
-        elif not self._eof_written and not self.secure and not transport.is_closing() and transport.can_write_eof():
-            self._eof_written = True
-            transport.write_eof()
+        elif not self._secure and not self._write_over:
+            self._write_over = True
+            # The peer may have reset the connection, which reading has not found out yet.
+            with contextlib.suppress(OSError):
+                transport.write_eof()
 
     def _schedule(self) -> None:
         deadline = self.endpoint.next_timeout(self._loop.time())
         if self._timer is not None:
             # A timer that fires too early does no harm, and is cheaper than a new one for every chunk.
-            if deadline is not None and self._timer.when() <= deadline and not self._timer.cancelled():
+            if deadline is not None and self._timer_at <= deadline:
                 return
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
             self._timer = self._loop.call_at(deadline, self._on_timer)
+            # Not Handle.when(): uvloop's handles for what is due do not have it.
+            self._timer_at = deadline
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._deliver(lambda: self.endpoint.handle_timeout(self._loop.time()))
+        if self.transport is not None:
+            # How much has left since decides over some deadlines.
+            self._tell_unsent(self.transport)
+        self._deliver(self.endpoint.handle_timeout, self._loop.time())
 
     def _release_writers(self) -> None:
         for waiter in self._room_waiters:
@@ -272,7 +389,8 @@ class Channel(asyncio.BufferedProtocol):
                 waiter.set_result(None)
 
 
-def _cause_of(exc: BaseException | None) -> Cause:
+def cause_of(exc: BaseException | None) -> Cause:
+    """What an exception of the transport is called."""
     if isinstance(exc, ssl_module.SSLError):
         return Cause.TLS_ERROR
     if isinstance(exc, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):

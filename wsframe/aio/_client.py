@@ -8,21 +8,26 @@ import ssl as ssl_module
 from collections.abc import Generator, Sequence
 from typing import Any, Unpack
 
-from .._adapter._exceptions import connect_error
+from .._adapter._exceptions import ConnectionClosed, connect_error
 from .._adapter._settings import ConnectionOptions, Settings, settings_for
 from .._client import USER_AGENT, Client
 from .._enums import Cause, Role
 from .._events import Disconnected, Event, Opened, ResponseReceived
 from .._http import Response
 from .._negotiate import HeaderItems
-from ._channel import Channel
+from ._channel import Channel, cause_of
+from ._dial import dial
+from ._tls import start_tls
 from ._websocket import WebSocket
 
 __all__ = ["connect"]
 
 
 class connect:  # noqa: N801
-    """Open a WebSocket: ``async with connect(uri) as ws``, which closes it at the end, or ``ws = await connect(uri)``.
+    """Open a WebSocket: ``async with connect(uri) as ws``, or ``ws = await connect(uri)``.
+
+    ``async with`` closes it at the end: with 1000, when an exception comes out of the block with 1011, when it is
+    cancelled with 1001.
 
     Args:
         uri: ``ws://`` or ``wss://``.
@@ -73,6 +78,7 @@ class connect:  # noqa: N801
         self._ssl = ssl
         self._server_hostname = server_hostname
         self._sock = sock
+        self._used = False
         self._websocket: WebSocket | None = None
 
     def __await__(self) -> Generator[Any, None, WebSocket]:
@@ -82,31 +88,43 @@ class connect:  # noqa: N801
         self._websocket = await self._open()
         return self._websocket
 
-    async def __aexit__(self, *_: object) -> None:
-        assert self._websocket is not None
-        await self._websocket.close()
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
+        websocket = self._websocket
+        assert websocket is not None
+        if kind is None or issubclass(kind, ConnectionClosed):
+            code = 1000
+        else:
+            code = 1011 if issubclass(kind, Exception) else 1001
+        try:
+            await websocket.close(code)
+        except asyncio.CancelledError:
+            websocket.abort()
+            raise
 
     async def _open(self) -> WebSocket:
+        if self._used:
+            raise RuntimeError("this connect() was awaited before: call connect() for every connection")
+        self._used = True
         opening = _Opening(self._endpoint, self._settings)
         channel = opening.channel
         try:
-            async with asyncio.timeout(self._settings.timeouts.open):
+            async with asyncio.timeout(self._settings.timeouts.open) as deadline:
                 await self._connect_tcp(channel)
                 if self._endpoint.uri.secure:
-                    await self._start_tls(channel)
-                # From here on the endpoint keeps the deadline, and tells better what it was that took so long.
+                    await start_tls(
+                        channel,
+                        self._ssl or ssl_module.create_default_context(),
+                        self._settings.timeouts,
+                        server_hostname=self._server_hostname or self._endpoint.uri.host,
+                    )
                 await asyncio.shield(opening.result)
-        except TimeoutError:
-            opening.give_up()
-        except asyncio.CancelledError:
-            self._endpoint.abort()
-            opening.give_up()
-            raise
         except OSError as exc:
-            channel.end(exc, _cause_of_connecting(exc))
+            if deadline.expired():
+                opening.time_out()
+            else:
+                channel.end(exc, cause_of(exc))
         except BaseException:
-            self._endpoint.abort()
-            opening.give_up()
+            opening.abandon()
             raise
         return opening.outcome()
 
@@ -115,26 +133,8 @@ class connect:  # noqa: N801
         loop = asyncio.get_running_loop()
         # The deadline runs from here.
         self._endpoint.next_timeout(loop.time())
-        if self._sock is not None:
-            await loop.create_connection(lambda: channel, sock=self._sock)
-        else:
-            await loop.create_connection(lambda: channel, uri.host, uri.port, happy_eyeballs_delay=0.25)
-
-    async def _start_tls(self, channel: Channel) -> None:
-        plain = channel.transport
-        assert plain is not None
-        timeouts = self._settings.timeouts
-        secure = await asyncio.get_running_loop().start_tls(
-            plain,
-            channel,
-            self._ssl if self._ssl is not None else ssl_module.create_default_context(),
-            server_hostname=self._server_hostname or self._endpoint.uri.host,
-            ssl_handshake_timeout=timeouts.open + 1,
-            ssl_shutdown_timeout=timeouts.linger,
-        )
-        if secure is None or plain.is_closing():
-            raise ConnectionResetError("the connection was lost during the TLS handshake")
-        channel.secured(secure)
+        sock = self._sock if self._sock is not None else await dial(uri.host, uri.port)
+        await loop.create_connection(lambda: channel, sock=sock)
 
 
 class _Opening:
@@ -145,12 +145,17 @@ class _Opening:
         self._response: ResponseReceived | None = None
         self._websocket: WebSocket | None = None
         self._ending: Disconnected | None = None
-        self.result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.result: asyncio.Future[None] = self._loop.create_future()
         self.channel = Channel(endpoint, self, settings.limits, securing=endpoint.uri.secure)
 
     def wants_data(self) -> bool:
         """What comes before the answer is bounded by the endpoint."""
         return True
+
+    def has_unread(self) -> bool:
+        """Nothing is given to the application before it is open."""
+        return False
 
     def handle_events(self, events: list[Event]) -> None:
         """Take the core's events until there is a `WebSocket`, then pass them on to it."""
@@ -174,16 +179,23 @@ class _Opening:
             self.result.set_result(None)
 
     def give_up(self) -> None:
-        """Nobody waits for the answer any more: let the endpoint say why, and drop the transport."""
+        """Something that should not happen did."""
+        self._endpoint.abort()
+
+    def time_out(self) -> None:
+        """The open timeout is over: let the endpoint say what it was that took so long."""
         if self._websocket is not None:
-            self._websocket.abort()
+            # It was open in the same moment.
             return
-        loop = asyncio.get_running_loop()
-        deadline = self._endpoint.next_timeout(loop.time())
-        if deadline is not None:
-            self._endpoint.handle_timeout(max(deadline, loop.time()))
-        if self.channel.transport is not None:
-            self.channel.transport.abort()
+        now = self._loop.time()
+        due = self._endpoint.next_timeout(now)
+        if due is not None:
+            self.handle_events(self._endpoint.handle_timeout(max(due, now)))
+        self.channel.end(None, Cause.TRANSPORT_ERROR)
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more."""
+        self.channel.endpoint.abort()
         self.channel.end(None, Cause.TRANSPORT_ERROR)
 
     def outcome(self) -> WebSocket:
@@ -192,9 +204,3 @@ class _Opening:
             return self._websocket
         assert self._ending is not None
         raise connect_error(self._ending, self._response) from self._ending.error
-
-
-def _cause_of_connecting(exc: OSError) -> Cause:
-    if isinstance(exc, ssl_module.SSLError):
-        return Cause.TLS_ERROR
-    return Cause.RESET if isinstance(exc, ConnectionResetError) else Cause.TRANSPORT_ERROR

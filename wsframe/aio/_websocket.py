@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
@@ -50,6 +50,9 @@ class WebSocket:
         self._queue = ReceiveQueue(connection.limits)
         self._waiter: asyncio.Future[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
+        # Senders that wait for room do so in line.
+        self._turn = asyncio.Lock()
+        self._in_line = 0
         self._pongs: dict[bytes, asyncio.Future[float]] = {}
         self._closed: asyncio.Future[Disconnected] = self._loop.create_future()
         # From now on the connection is driven directly.
@@ -112,16 +115,16 @@ class WebSocket:
             RuntimeError: another task is in ``recv`` already.
         """
         queue = self._queue
-        if not queue:
+        if not queue or self._reader is not None:
             await self._wait_for_message()
         message = queue.get()
-        if self._channel.endpoint.state is State.OPEN and not queue.full:
+        if self._channel.reading_is_paused and not queue.full:
             self._channel.update_reading()
         return message.data
 
     async def _wait_for_message(self) -> None:
-        if self._waiter is not None:
-            name = self._reader.get_name() if self._reader is not None else "another task"
+        if self._reader is not None:
+            name = self._reader.get_name()
             raise RuntimeError(f"recv() is already waiting in {name}; a WebSocket has one reader at a time")
         self._reader = asyncio.current_task()
         try:
@@ -133,47 +136,53 @@ class WebSocket:
         finally:
             self._waiter = self._reader = None
 
-    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+    def __aiter__(self) -> WebSocket:
+        return self
+
+    async def __anext__(self) -> str | bytes:
         try:
-            while True:
-                yield await self.recv()
+            return await self.recv()
         except ConnectionClosedOK:
-            return
+            raise StopAsyncIteration from None
 
     # Sending.
 
     async def send(self, message: str | BytesLike) -> None:
         """Send a message: text from a ``str``, binary from bytes-like data.
 
-        The message is queued at once and whole, so cancelling this call never cuts it; then it waits while more is
-        buffered than the high-water mark.
+        While more is buffered than the high-water mark, this waits, in line with other senders. Then the message is
+        queued at once and whole: when this is cancelled, either all of it is sent or nothing.
 
         Raises:
             TypeError: the message is neither ``str`` nor bytes-like.
+            LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
-        connection = self._connection
+        if not isinstance(message, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+        connection, channel = self._connection, self._channel
+        if channel.congested or self._in_line:
+            self._in_line += 1
+            try:
+                async with self._turn:
+                    await channel.room()
+            finally:
+                self._in_line -= 1
         if connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
         try:
             if isinstance(message, str):
                 connection.send_text(message)
-            elif isinstance(message, (bytes, bytearray, memoryview)):
-                connection.send_bytes(message)
             else:
-                raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+                connection.send_bytes(message)
         except SlowPeerError:
-            self._channel.advance()
+            channel.advance()
             raise closed_error(await self.wait_closed()) from None
         if self._queue and connection.buffered < connection.limits.write_high_water:
             # More messages wait to be answered in this turn: let the answers leave together.
-            self._channel.advance_soon()
+            channel.advance_soon()
         else:
-            self._channel.advance()
-        if self._channel.congested:
-            await self._channel.room()
-            if self.ending is not None:
-                raise closed_error(self.ending)
+            channel.advance()
 
     async def ping(self, payload: BytesLike | None = None) -> Awaitable[float]:
         """Send a ping.
@@ -195,7 +204,9 @@ class WebSocket:
         if waiter is None:
             waiter = self._pongs[sent] = self._loop.create_future()
         self._channel.advance()
-        return asyncio.shield(waiter)
+        pong = asyncio.shield(waiter)
+        pong.add_done_callback(_retrieve)
+        return pong
 
     async def close(self, code: int | None = 1000, reason: str = "") -> None:
         """Close: send a Close frame, wait for the peer's and for the end of the transport.
@@ -234,9 +245,17 @@ class WebSocket:
 
     # From the channel.
 
+    def give_up(self) -> None:
+        """Something that should not happen did: say so to the peer."""
+        self._connection.close(1011)
+
     def wants_data(self) -> bool:
         """Whether there is room for more messages."""
         return not self._queue.full
+
+    def has_unread(self) -> bool:
+        """Whether there are messages that nobody has taken yet."""
+        return bool(self._queue)
 
     def handle_events(self, events: list[Event]) -> None:
         """Take the core's events."""
@@ -267,8 +286,14 @@ class WebSocket:
         for waiter in self._pongs.values():
             if not waiter.done():
                 waiter.set_exception(closed_error(ending))
-                # Nobody has to await a pong: an exception that is not retrieved is no news.
                 waiter.exception()
         self._pongs.clear()
-        if self._on_end is not None:
-            self._on_end(ending)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(ending)
+
+
+def _retrieve(pong: asyncio.Future[float]) -> None:
+    """Nobody has to await a pong: that none came is no news."""
+    if not pong.cancelled():
+        pong.exception()

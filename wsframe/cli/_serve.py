@@ -45,7 +45,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="compress when a client offers permessage-deflate",
     )
     parser.add_argument(
-        "--subprotocol", action="append", default=[], metavar="NAME", help="support it; repeat in order of preference"
+        "--subprotocol",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="support it; repeat in order of preference",
     )
     parser.add_argument(
         "--origin",
@@ -54,7 +58,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="let browsers in that show pages of this origin, such as https://example.org, or 'any'; can be repeated;"
         " without it the origin must be the server's own host",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="a line for every connection when it ends")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="a line for every connection when it ends"
+    )
     parser.set_defaults(run=run)
 
 

@@ -1,0 +1,371 @@
+"""For tests of the asyncio adapter: a way to run them that sees what they leave behind, and raw peers.
+
+`aio_test` makes a test of a coroutine function, for asyncio's own event loop and for uvloop where that is installed.
+It fails when the test leaves a task, a file descriptor, or anything above DEBUG in the logs of wsframe and asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import importlib
+import importlib.util
+import inspect
+import logging
+import os
+import re
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+import trustme
+
+from framebuilder import (
+    SAMPLE_ACCEPT,
+    SAMPLE_MASK,
+    ParsedFrame,
+    accept_for,
+    build,
+    client_handshake_request,
+    close_payload,
+    parse_all,
+)
+
+T = TypeVar("T")
+
+#: Seconds that any test may take, however slow the machine.
+DEADLINE = 15.0
+
+LOOPS = [
+    "asyncio",
+    pytest.param(
+        "uvloop",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
+        ),
+    ),
+]
+
+
+class _Records(logging.Handler):
+    """Keeps what is logged above DEBUG."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.kept: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # uvloop and asyncio announce which selector they use.
+        self.kept.append(record)
+
+
+_records = _Records()
+
+
+@contextlib.contextmanager
+def expect_log(pattern: str, *, traceback: bool = True) -> Iterator[None]:
+    """Exactly one record, whose text matches, is logged above DEBUG; with the traceback of an exception."""
+    yield
+    texts = [record.getMessage() for record in _records.kept]
+    assert len(texts) == 1, texts
+    assert re.search(pattern, texts[0]), texts
+    assert (_records.kept[0].exc_info is not None) is traceback
+    _records.kept.clear()
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+def _factory(loop_kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    module = asyncio if loop_kind == "asyncio" else importlib.import_module(loop_kind)
+    factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
+    return factory
+
+
+@functools.cache
+def _warm_up(loop_kind: str) -> None:
+    """What a kind of loop opens once and for all is not what a test left open."""
+    _factory(loop_kind)().close()
+    # What exists by now need not be looked at for every test.
+    gc.collect()
+    gc.freeze()
+
+
+def run(main: Coroutine[Any, Any, T], loop_kind: str = "asyncio") -> T:
+    """Run a coroutine under the overall deadline and complain about what it leaves behind."""
+    factory = _factory(loop_kind)
+    failures: list[str] = []
+
+    async def guarded() -> T:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(repr(context)))
+        async with asyncio.timeout(DEADLINE):
+            result = await main
+        # What is about to end may do so.
+        for _ in range(200):
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            if not left:
+                break
+            await asyncio.sleep(0.01)
+        failures.extend(f"a task is left: {task!r}" for task in left)
+        await asyncio.sleep(0)
+        return result
+
+    _warm_up(loop_kind)
+    before = _descriptors()
+    _records.kept.clear()
+    loggers = [logging.getLogger("wsframe"), logging.getLogger("asyncio")]
+    for logger in loggers:
+        logger.addHandler(_records)
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            result = runner.run(guarded())
+        del runner
+        gc.collect()
+    finally:
+        for logger in loggers:
+            logger.removeHandler(_records)
+    failures += [f"logged: {record.levelname} {record.getMessage()}" for record in _records.kept]
+    after = _descriptors()
+    if after > before:
+        failures.append(f"{after - before} file descriptors are left open")
+    assert not failures, "\n".join(failures)
+    return result
+
+
+def aio_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make a test of a coroutine function; its other parameters are fixtures, as always."""
+
+    @functools.wraps(function)
+    def test(*, loop_kind: str, **arguments: Any) -> None:
+        async def main() -> None:
+            await function(**arguments)
+
+        run(main(), loop_kind)
+
+    signature = inspect.signature(function)
+    parameters = [*signature.parameters.values()]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    parameters.append(inspect.Parameter("loop_kind", inspect.Parameter.KEYWORD_ONLY))
+    test.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    pytest.mark.parametrize("loop_kind", LOOPS)(test)
+    return test
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is true; the test's deadline ends it where it never is."""
+    while not condition():  # noqa: ASYNC110 - what is waited for does not know of it
+        await asyncio.sleep(0.002)
+
+
+class Raw:
+    """A peer that is a bare socket."""
+
+    def __init__(self, sock: socket.socket, *, masks: bool) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.received = b""
+        self._mask = SAMPLE_MASK if masks else None
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self.sock, data)
+
+    async def send_frame(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
+        await self.send(self.frame(opcode, payload, **options))
+
+    def frame(self, opcode: int, payload: bytes = b"", **options: Any) -> bytes:
+        """A frame as this side has to send it."""
+        return build(opcode, payload, mask=self._mask, **options)
+
+    async def send_close(self, code: int | None = 1000, reason: bytes = b"") -> None:
+        await self.send_frame(8, close_payload(code, reason))
+
+    async def receive(self) -> bytes:
+        """What comes next; b"" at the end of the stream. A reset is an error."""
+        return await self._loop.sock_recv(self.sock, 1 << 16)
+
+    async def take(self, count: int) -> bytes:
+        """So many bytes."""
+        while len(self.received) < count:
+            data = await self.receive()
+            if not data:
+                raise EOFError(f"{self.received!r} came, then the end")
+            self.received += data
+        taken, self.received = self.received[:count], self.received[count:]
+        return taken
+
+    async def next_frame(self) -> ParsedFrame:
+        """The next frame, which must be a legal one."""
+        header = await self.take(2)
+        length = header[1] & 0x7F
+        if length == 126:
+            header += await self.take(2)
+            length = int.from_bytes(header[2:], "big")
+        elif length == 127:
+            header += await self.take(8)
+            length = int.from_bytes(header[2:], "big")
+        if header[1] & 0x80:
+            header += await self.take(4)
+        (frame,) = parse_all(header + await self.take(length))
+        return frame
+
+    async def rest(self) -> bytes:
+        """Everything up to the end of the stream, which a reset is not."""
+        pieces = [self.received]
+        while pieces[-1] or len(pieces) == 1:
+            pieces.append(await self.receive())
+        self.received = b""
+        return b"".join(pieces)
+
+    async def head(self) -> bytes:
+        """The head of an HTTP message."""
+        while b"\r\n\r\n" not in self.received:
+            data = await self.receive()
+            if not data:
+                raise EOFError(f"{self.received!r} came, then the end")
+            self.received += data
+        head, _, self.received = self.received.partition(b"\r\n\r\n")
+        return head + b"\r\n\r\n"
+
+    async def accept_websocket(self, *headers: str, then: bytes = b"") -> bytes:
+        """Be a server: read a client's opening handshake and answer it."""
+        request = await self.head()
+        found = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
+        assert found is not None
+        lines = [
+            "HTTP/1.1 101 Switching Protocols",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Accept: {accept_for(found.group(1).decode())}",
+            *headers,
+            "\r\n",
+        ]
+        await self.send("\r\n".join(lines).encode() + then)
+        return request
+
+    def shutdown(self) -> None:
+        """Send the end of the stream."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+def port_of(server: Any) -> int:
+    """Where a server listens."""
+    port = server.sockets[0].getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+def uri_of(server: Any) -> str:
+    """Where a server listens, for clients."""
+    return f"ws://127.0.0.1:{port_of(server)}/"
+
+
+async def dial(server: Any, *, receive_buffer: int | None = None) -> Raw:
+    """A bare TCP connection to a server."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port_of(server)))
+    return Raw(sock, masks=True)
+
+
+async def open_raw(
+    server: Any, *headers: tuple[str, str], receive_buffer: int | None = None, then: bytes = b""
+) -> Raw:
+    """A bare socket after the opening handshake of a client."""
+    raw = await dial(server, receive_buffer=receive_buffer)
+    await raw.send(client_handshake_request(host=f"127.0.0.1:{port_of(server)}", headers=headers) + then)
+    head = await raw.head()
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    assert SAMPLE_ACCEPT.encode() in head
+    return raw
+
+
+class Listener:
+    """A bare listening socket."""
+
+    def __init__(self, receive_buffer: int | None = None) -> None:
+        self.sock = socket.socket()
+        if receive_buffer is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.listen()
+        self.sock.setblocking(False)
+        self.port: int = self.sock.getsockname()[1]
+        self.uri = f"ws://127.0.0.1:{self.port}/"
+
+    async def accept(self) -> Raw:
+        sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
+        return Raw(sock, masks=False)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(connecting: Any, listener: Listener, *headers: str) -> AsyncIterator[tuple[Any, Raw]]:
+    """A client of ours and the bare socket that serves it; the client is aborted in the end if it must be."""
+    task = asyncio.ensure_future(_awaited(connecting))
+    with await listener.accept() as raw:
+        await raw.accept_websocket(*headers)
+        ws = await task
+        try:
+            yield ws, raw
+        finally:
+            ws.abort()
+            await ws.wait_closed()
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+@functools.cache
+def authority() -> trustme.CA:
+    """Who signs the certificates of the tests."""
+    return trustme.CA()
+
+
+def server_context(*names: str) -> ssl.SSLContext:
+    """A server's TLS context, with a certificate for these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority().issue_cert(*(names or ("127.0.0.1", "localhost"))).configure_cert(context)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    """A client's TLS context, which trusts our authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority().configure_trust(context)
+    return context
+
+
+async def echo(websocket: Any) -> None:
+    """The handler of an echo server."""
+    async for message in websocket:
+        await websocket.send(message)

@@ -1,0 +1,262 @@
+"""What is behind a `Server`: its connections, from accept to their end, and the tasks of their handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import inspect
+import ssl as ssl_module
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, TypeAlias
+
+from .._adapter._exceptions import ConnectionClosed
+from .._adapter._settings import Settings
+from .._enums import Cause, State
+from .._errors import HandshakeError
+from .._events import Disconnected, Event, Opened, RequestReceived
+from .._http import Request, Response
+from .._negotiate import Origins, SubprotocolChoice
+from .._server import Server as Endpoint
+from ._channel import Channel, logger
+from ._tls import start_tls
+from ._websocket import WebSocket
+
+__all__ = ["Handler", "OnEnd", "OnRequest", "ServerOptions", "Serving"]
+
+Handler: TypeAlias = Callable[[WebSocket], Awaitable[None]]
+OnRequest: TypeAlias = Callable[[Request], "Response | Awaitable[Response | None] | None"]
+OnEnd: TypeAlias = Callable[["Request | None", Any, Disconnected], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """The arguments of ``serve`` that concern every connection."""
+
+    handler: Handler
+    settings: Settings
+    ssl: ssl_module.SSLContext | None
+    origins: Origins
+    subprotocols: SubprotocolChoice
+    require_subprotocol: bool
+    on_request: OnRequest | None
+    on_end: OnEnd | None
+
+    def new_endpoint(self) -> Endpoint:
+        """The sans-IO side of a new connection."""
+        return Endpoint(
+            origins=self.origins,
+            subprotocols=self.subprotocols,
+            require_subprotocol=self.require_subprotocol,
+            extensions=self.settings.extensions,
+            limits=self.settings.limits,
+            timeouts=self.settings.timeouts,
+        )
+
+
+class Serving:
+    """The connections of a server, and the tasks that run for them."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.options = options
+        self.ended: collections.Counter[Cause] = collections.Counter()
+        self.closing = False
+        self._connections: set[ServerConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Set while there is no connection.
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def new_protocol(self) -> asyncio.BaseProtocol:
+        """What asyncio asks for with every accepted connection."""
+        return ServerConnection(self).channel
+
+    def remember(self, connection: ServerConnection) -> None:
+        """A connection was made. (asyncio forgets those that it has accepted when the listener is closed.)"""
+        self._connections.add(connection)
+        self._empty.clear()
+
+    def forget(self, connection: ServerConnection, ending: Disconnected) -> None:
+        """A connection has ended."""
+        self._connections.discard(connection)
+        self.ended[ending.cause] += 1
+        if not self._connections:
+            self._empty.set()
+
+    def start(self, job: Coroutine[Any, Any, None]) -> None:
+        """Run something for a connection."""
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close_connections(self, code: int, reason: str) -> None:
+        """Begin to end all connections, in whatever state they are; those that come now are refused."""
+        self.closing = True
+        self.ended.clear()
+        for connection in list(self._connections):
+            connection.close(code, reason)
+
+    async def wait_empty(self) -> None:
+        """Wait until all connections have ended; each has its deadlines."""
+        await self._empty.wait()
+
+    async def wait_tasks(self, timeout: float, but: set[asyncio.Task[Any] | None]) -> None:
+        """Wait for the tasks that still run; cancel them after ``timeout`` seconds.
+
+        Args:
+            timeout: in seconds; that long, too, cancelled tasks may take.
+            but: tasks that wait for us themselves.
+        """
+        tasks = self._tasks - but
+        if tasks:
+            _, tasks = await asyncio.wait(tasks, timeout=timeout)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, tasks = await asyncio.wait(tasks, timeout=timeout)
+        for task in tasks:
+            logger.warning("a handler does not end although it was cancelled: %r", task)
+
+
+class ServerConnection:
+    """One connection from accept to its end; owns the channel until there is a `WebSocket`."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._options = serving.options
+        self._endpoint = self._options.new_endpoint()
+        self._remote_address: Any = None
+        self.channel = Channel(
+            self._endpoint,
+            self,
+            self._options.settings.limits,
+            securing=self._options.ssl is not None,
+            on_connected=self._connected,
+        )
+
+    def close(self, code: int, reason: str) -> None:
+        """End it in order, in whatever state it is."""
+        self.channel.endpoint.close(code, reason)
+        self.channel.advance()
+        self.channel.update_reading()
+
+    # TLS.
+
+    def _connected(self) -> None:
+        assert self.channel.transport is not None
+        self._serving.remember(self)
+        self._remote_address = self.channel.transport.get_extra_info("peername")
+        if self._serving.closing:
+            self._endpoint.close()
+        elif self._options.ssl is not None:
+            self._serving.start(self._secure(self._options.ssl))
+
+    async def _secure(self, context: ssl_module.SSLContext) -> None:
+        try:
+            await start_tls(self.channel, context, self._options.settings.timeouts, server_side=True)
+        except BaseException:
+            self._endpoint.abort()
+            self.channel.end(None, Cause.TRANSPORT_ERROR)
+            raise
+
+    # Opening.
+
+    def wants_data(self) -> bool:
+        """What comes before the answer is bounded by the endpoint."""
+        return True
+
+    def has_unread(self) -> bool:
+        """Nothing is given to the application before it is open."""
+        return False
+
+    def handle_events(self, events: list[Event]) -> None:
+        """Take the core's events until there is a `WebSocket`, then pass them on to it."""
+        for position, event in enumerate(events):
+            if isinstance(event, RequestReceived):
+                self._on_request()
+            elif isinstance(event, Opened):
+                self._on_opened(events[position + 1 :])
+                return
+            elif isinstance(event, Disconnected):
+                self._finish(event)
+
+    def give_up(self) -> None:
+        """The application's code failed: say so to the peer, where it still can be said."""
+        if self._endpoint.state is State.HANDSHAKE:
+            self._endpoint.reject(500, body="the server failed to answer\n")
+        else:
+            self._endpoint.abort()
+
+    def _on_request(self) -> None:
+        request, on_request = self._endpoint.request, self._options.on_request
+        assert request is not None
+        answer = None if on_request is None else on_request(request)
+        if inspect.isawaitable(answer):
+            self._serving.start(self._answer_later(answer))
+        else:
+            self._answer(answer)
+
+    async def _answer_later(self, awaitable: Awaitable[Response | None]) -> None:
+        try:
+            answer = await awaitable
+            # Meanwhile the peer may have gone, or the server may have begun to close.
+            if self._endpoint.state is State.HANDSHAKE:
+                self._answer(answer)
+        except Exception:
+            logger.exception("on_request raised an exception")
+            self.give_up()
+        self.channel.advance()
+        self.channel.update_reading()
+
+    def _answer(self, response: Response | None) -> None:
+        endpoint = self._endpoint
+        if response is not None:
+            endpoint.respond(response.status, response.headers, response.body)
+        elif endpoint.handshake is None:
+            endpoint.respond_upgrade_required()
+        else:
+            self.handle_events(endpoint.accept())
+
+    def _on_opened(self, events: list[Event]) -> None:
+        connection, request = self._endpoint.connection, self._endpoint.request
+        assert connection is not None
+        assert request is not None
+        websocket = WebSocket(self.channel, connection, request, on_end=self._finish)
+        websocket.handle_events(events)
+        self._serving.start(_run_handler(self._options.handler, websocket))
+
+    # Ending.
+
+    def _finish(self, ending: Disconnected) -> None:
+        logger.debug("connection from %s ended: %s", self._remote_address, ending)
+        if ending.cause is Cause.REJECTED and not isinstance(ending.error, (HandshakeError, NoneType)):
+            logger.error("the application's code failed in an opening handshake", exc_info=ending.error)
+        self._serving.forget(self, ending)
+        if self._options.on_end is not None:
+            try:
+                self._options.on_end(self._endpoint.request, self._remote_address, ending)
+            except Exception:
+                logger.exception("on_end raised an exception")
+
+
+async def _run_handler(handler: Handler, websocket: WebSocket) -> None:
+    try:
+        await handler(websocket)
+    except asyncio.CancelledError:
+        websocket.start_closing(1001)
+        raise
+    except Exception as exc:
+        if not _is_end_of(websocket, exc):
+            logger.exception("handler raised an exception")
+            websocket.start_closing(1011)
+            return
+        logger.debug("handler left with: %s", exc)
+    await websocket.close()
+
+
+def _is_end_of(websocket: WebSocket, exc: BaseException) -> bool:
+    """The end of its connection is no failure of a handler. (The end of another one that it uses may be.)"""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(_is_end_of(websocket, inner) for inner in exc.exceptions)
+    return isinstance(exc, ConnectionClosed) and exc.ending is websocket.ending

@@ -1,0 +1,65 @@
+"""TLS on a connection that was made in plain, so that its handshake has our deadline and its failure is an ending."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as ssl_module
+from typing import cast
+
+from .._config import Timeouts
+from .._enums import Cause
+from ._channel import Channel, cause_of
+
+__all__ = ["start_tls"]
+
+
+async def start_tls(
+    channel: Channel,
+    context: ssl_module.SSLContext,
+    timeouts: Timeouts,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+) -> None:
+    """Establish TLS on a channel that was made with ``securing``; where that fails, the channel ends."""
+    plain = channel.transport
+    assert plain is not None
+    loop = asyncio.get_running_loop()
+    # This runs when start_tls has put its protocol in place, and before that reads.
+    loop.call_soon(_hand_over, channel, plain)
+    try:
+        # None where the connection was lost meanwhile.
+        secure = await loop.start_tls(
+            plain,
+            channel,
+            context,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            # The endpoint's own deadline, which knows when the connection began, comes first.
+            ssl_handshake_timeout=timeouts.open + 1,
+            ssl_shutdown_timeout=timeouts.linger,
+        )
+    except OSError as exc:
+        if isinstance(exc, ConnectionResetError) and exc.errno is None:
+            # asyncio's word for the end of the stream.
+            channel.endpoint.receive_eof()
+            channel.end(None, Cause.TRANSPORT_ERROR)
+        else:
+            channel.end(exc, cause_of(exc))
+        return
+    if secure is None or plain.is_closing():
+        channel.end(None, Cause.TRANSPORT_ERROR)
+    else:
+        channel.secured(secure)
+
+
+def _hand_over(channel: Channel, plain: asyncio.Transport) -> None:
+    """Give TLS what was read before it had taken over: uvloop reads from the first moment, paused or not."""
+    protocol = cast("asyncio.BufferedProtocol", plain.get_protocol())
+    early, channel.before_tls = channel.before_tls, bytearray()
+    while early and protocol is not channel:
+        buffer = memoryview(protocol.get_buffer(len(early)))
+        size = min(len(buffer), len(early))
+        buffer[:size] = early[:size]
+        protocol.buffer_updated(size)
+        del early[:size]
