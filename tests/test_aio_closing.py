@@ -110,6 +110,16 @@ async def test_a_failing_close_arrives_although_the_peer_talks_on(
 
 
 @aio_test
+async def test_what_came_before_a_failure_in_the_same_chunk_is_answered_first() -> None:
+    async with serve(echo, "127.0.0.1", 0) as server:
+        with await open_raw(server) as raw:
+            await raw.send(raw.frame(TEXT, b"1") + raw.frame(TEXT, b"2") + b"\xc1\x80")
+            frames = parse_all(await raw.rest())
+            assert [frame.payload for frame in frames[:-1]] == [b"1", b"2"]
+            assert frames[-1].payload[:2] == close_payload(1002)
+
+
+@aio_test
 async def test_a_mute_peer_ends_with_close_timeout() -> None:
     with Listener() as listener:
         async with opened(connect(listener.uri, close_timeout=0.2), listener) as (ws, raw):

@@ -468,10 +468,13 @@ async def test_closing_waits_for_handlers_and_cancels_the_late_ones(little_grace
             log.append("cancelled")
             raise
 
-    async with serving(handler, close_timeout=0.3) as (server, _):
-        async with connect(uri_of(server)), connect(uri_of(server) + "late"):
-            await server.close(1012)
-            assert log == ["tidy", "tidy", "cancelled"]
+    async with (
+        serving(handler, close_timeout=0.3) as (server, _),
+        connect(uri_of(server)),
+        connect(uri_of(server) + "late"),
+    ):
+        await server.close(1012)
+        assert log == ["tidy", "tidy", "cancelled"]
 
 
 @aio_test

@@ -117,6 +117,7 @@ class Channel(asyncio.BufferedProtocol):
         self._failed = False
         self._flush_scheduled = False
         self._more: asyncio.Handle | None = None
+        self._more_waits = False
         self._write_paused = False
         self._write_over = False
         self._room_waiters: list[asyncio.Future[None]] = []
@@ -187,6 +188,8 @@ class Channel(asyncio.BufferedProtocol):
         """The transport is gone, or could not be made, or is dropped."""
         if self.lost:
             return
+        # From here on nothing is written, least of all in plain below a TLS that was not ready.
+        self._write_over = True
         if self._early or self._early_eof:
             self._take_early()
         self.lost = True
@@ -303,9 +306,10 @@ class Channel(asyncio.BufferedProtocol):
         """
         wait = self.endpoint.state is State.OPEN and self.owner.has_unread()
         if self._more is not None:
-            if wait or not isinstance(self._more, asyncio.TimerHandle):
+            if wait or not self._more_waits:
                 return
             self._more.cancel()
+        self._more_waits = wait
         if wait:
             self._more = self._loop.call_later(_UNREAD_WAIT, self._continue)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import cast
+from typing import NoReturn, cast
 
 from .._backend import backend_description
 from .._version import __version__
@@ -14,11 +14,16 @@ from . import _autobahn, _serve
 __all__ = ["main"]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage of everything."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 wrongly called."""
-    parser = argparse.ArgumentParser(
-        prog="python -m wsframe", description="WebSocket for Python: serve it, and prove it."
-    )
+    parser = _Parser(prog="python -m wsframe", description="WebSocket for Python: serve it, and prove it.")
     parser.add_argument(
         "--version", action="version", version=f"wsframe {__version__} ({backend_description} codec)"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import functools
 import html
 import importlib.resources
 import signal
@@ -12,6 +14,7 @@ import sys
 from typing import Any
 
 from .._backend import backend_description
+from .._errors import WsframeError
 from .._events import Disconnected
 from .._http import Request, Response
 from .._negotiate import ANY_ORIGIN, SAME_HOST
@@ -21,6 +24,8 @@ from ..aio import Server, WebSocket, serve
 __all__ = ["add_parser"]
 
 DEFAULT_MAX_SIZE = 16 << 20
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -75,36 +80,43 @@ def run(options: argparse.Namespace) -> int:
             context.load_cert_chain(options.tls_cert, options.tls_key)
         except (OSError, ssl.SSLError) as exc:
             return _complain(f"cannot load the certificate {options.tls_cert}: {exc}", 2)
+    return asyncio.run(_serve(options, context))
+
+
+async def _serve(options: argparse.Namespace, context: ssl.SSLContext | None) -> int:
     try:
-        asyncio.run(_serve(options, context))
+        server = await serve(
+            _echo,
+            options.host,
+            options.port,
+            ssl=context,
+            origins=ANY_ORIGIN if "any" in options.origin else options.origin or SAME_HOST,
+            subprotocols=options.subprotocol,
+            compression=options.compression,
+            max_message_size=options.max_size,
+            on_request=_answer_plain_http,
+            on_end=_report if options.verbose else None,
+        )
     except OSError as exc:
         return _complain(f"cannot listen on {options.host} port {options.port}: {exc.strerror or exc}", 1)
-    return 0
-
-
-async def _serve(options: argparse.Namespace, context: ssl.SSLContext | None) -> None:
-    async with serve(
-        _echo,
-        options.host,
-        options.port,
-        ssl=context,
-        origins=ANY_ORIGIN if "any" in options.origin else options.origin or SAME_HOST,
-        subprotocols=options.subprotocol,
-        compression=options.compression,
-        max_message_size=options.max_size,
-        on_request=_page,
-        on_end=_report if options.verbose else None,
-    ) as server:
+    except (ValueError, WsframeError) as exc:
+        return _complain(str(exc), 2)
+    async with server:
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
-                break
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            # Windows has no such handlers; Ctrl-C arrives there as KeyboardInterrupt.
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, stop.set)
         _banner(server, context is not None)
         await stop.wait()
+        # The next one does what it always does.
+        for number in _SIGNALS:
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
         print("closing", flush=True)
         await server.close(1001, "server is going away")
+    return 0
 
 
 async def _echo(websocket: WebSocket) -> None:
@@ -112,15 +124,20 @@ async def _echo(websocket: WebSocket) -> None:
         await websocket.send(message)
 
 
-def _page(request: Request) -> Response | None:
+def _answer_plain_http(request: Request) -> Response | None:
     """A person's browser gets an explanation instead of 426."""
     if "Upgrade" in request.headers:
         return None
     if request.method not in ("GET", "HEAD"):
         return Response(405, headers=[("Allow", "GET, HEAD")], body=b"this is a WebSocket echo server\n")
+    return Response(200, headers=[("Content-Type", "text/html; charset=utf-8")], body=_page())
+
+
+@functools.cache
+def _page() -> bytes:
     text = importlib.resources.files(__package__).joinpath("_page.html").read_text("utf-8")
     text = text.replace("{version}", __version__).replace("{backend}", html.escape(backend_description))
-    return Response(200, headers=[("Content-Type", "text/html; charset=utf-8")], body=text.encode())
+    return text.encode()
 
 
 def _banner(server: Server, secure: bool) -> None:
