@@ -35,7 +35,7 @@ def test_platform():
 )
 def test_a_missing_peer(tmp_path: Path, required: str, status: int, summary: str) -> None:
     (tmp_path / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text(encoding="utf-8"))
-    (tmp_path / "test_it.py").write_text(SUITE)
+    (tmp_path / "test_conftest_peers.py").write_text(SUITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = peer\n")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."],

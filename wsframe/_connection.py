@@ -32,6 +32,10 @@ _MAX_DRAINED = 4 * _MAX_DELIVERED
 
 _DATA = (Message, MessageChunk)
 
+# Looking a member up in its enumeration costs as much as decoding a short message.
+_OPEN = State.OPEN
+_CLOSE = Opcode.CLOSE.value
+
 _CAUSES = {
     CloseCode.PROTOCOL_ERROR: Cause.PROTOCOL_ERROR,
     CloseCode.INVALID_DATA: Cause.INVALID_DATA,
@@ -63,6 +67,7 @@ class Connection(Sending):
         "_decode_text",
         "_decoder",
         "_eof_waiting",
+        "_in_order",
         "_inflated",
         "_last_message",
         "_last_word",
@@ -107,6 +112,8 @@ class Connection(Sending):
         # A Close frame or a broken rule that waits until what came before it has been given out.
         self._last_word: Frame | CodecError | None = None
         self._eof_waiting = False
+        # Open, and nobody has to be told when messages come.
+        self._in_order = self.timeouts.idle is None
         self._keepalive.start()
         # When the last message came, or went.
         self._last_message: float | None = None
@@ -146,39 +153,59 @@ class Connection(Sending):
         events: list[Event] = []
         if self._discard:
             return events
+        decoder = self._decoder
         if data:
             self._last_received = now
             self._keepalive.alive = True
-            self._decoder.feed(data)
-        self._run(events)
+            decoder.feed(data)
+        if self._in_order and not self.has_more:
+            # Mostly there is nothing but plain data, and this is all there is to do.
+            try:
+                frame = decoder.decode(events)
+            except CodecError as exc:
+                self._conclude_after_messages(exc, events)
+                return events
+            if frame is None:
+                self.has_more = decoder.has_more
+                return events
+            self._run(events, frame)
+        else:
+            self._run(events)
         return events
 
-    def _run(self, events: list[Event]) -> None:
-        """Decode until the input is used up, the connection ends, or the bound of work is reached."""
+    def _run(self, events: list[Event], frame: Frame | None = None) -> None:
+        """Decode until the input is used up, the connection ends, or the bound of work is reached.
+
+        Args:
+            events: where events go, and what was decoded before ``frame``.
+            frame: the first thing that is not plain data, if that has been found already.
+        """
         decoder = self._decoder
         # After our Close data is read to find the peer's, and dropped.
-        out: list[Event] = events if self.state is State.OPEN else []
-        delivered = frames = 0
+        out: list[Event] = events if self.state is _OPEN else []
+        begin = delivered = frames = 0
         self.has_more = False
         if self._last_word is not None:
             self._conclude(self._last_word, events)
         while not self._discard:
-            begin = len(out)
             try:
-                frame = decoder.decode(out)
                 if frame is None:
-                    self.has_more = decoder.has_more
-                    break
+                    begin = len(out)
+                    frame = decoder.decode(out)
+                    if frame is None:
+                        self.has_more = decoder.has_more
+                        break
                 delivered += _payload(out, begin)
                 frames += 1
-                if frame.opcode < Opcode.CLOSE:
+                if frame.opcode < _CLOSE:
                     delivered += self._inflate(frame, out)
-                elif frame.opcode == Opcode.CLOSE:
+                elif frame.opcode == _CLOSE:
                     self._conclude_after_messages(frame, events)
                 else:
                     self._control(frame, events)
             except CodecError as exc:
                 self._conclude_after_messages(exc, events)
+            frame = None
             if self.has_more:
                 break
             if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
@@ -214,7 +241,7 @@ class Connection(Sending):
         After our Close nothing can be sent, so it waits for the next call when this one has messages to give out.
         Otherwise it would depend on how the bytes were cut whether those are answered.
         """
-        if self.state is State.OPEN and any(isinstance(event, _DATA) for event in events):
+        if self.state is _OPEN and any(isinstance(event, _DATA) for event in events):
             self._last_word = last_word
             self.has_more = True
         else:
@@ -308,6 +335,7 @@ class Connection(Sending):
     def _advance(self, fact: Fact) -> None:
         super()._advance(fact)
         if self.state is not State.OPEN:
+            self._in_order = False
             # From now on it is the close timeout that watches.
             self._keepalive.stop()
             self._timers.stop(Timer.IDLE)

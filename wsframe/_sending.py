@@ -25,6 +25,11 @@ BytesLike = bytes | bytearray | memoryview
 #: From here on an unmasked payload is not copied behind its header: two buffers are cheaper.
 _SEPARATE_FROM = 32 * 1024
 
+# Looking a member up in its enumeration costs as much as framing a short message.
+_OPEN = State.OPEN
+_TEXT = Opcode.TEXT.value
+_BINARY = Opcode.BINARY.value
+
 #: What a frame of at most 125 bytes needs beside its payload (s5.2): a client's has a masking key.
 _PONG_OVERHEAD = {Role.SERVER: 2, Role.CLIENT: 6}
 
@@ -40,9 +45,12 @@ class Sending(Lifecycle):
         "_extension",
         "_fragment_compressed",
         "_fragment_opcode",
+        "_hard_cap",
         "_held_pong",
+        "_idle_watched",
         "_keepalive",
         "_keys",
+        "_masks",
         "_message_sent",
         "_pongs_end",
         "_pongs_handed",
@@ -62,6 +70,10 @@ class Sending(Lifecycle):
         self._extension = extension
         self._random_bytes = random_bytes
         self._keys: MaskingKeys | None = None
+        # What every send asks for, looked up once.
+        self._masks = role is Role.CLIENT
+        self._hard_cap = self.limits.write_hard_cap
+        self._idle_watched = self.timeouts.idle is not None
         self._keepalive = Keepalive(self.timeouts, self._timers)
         # The fragmented message in progress.
         self._fragment_opcode: Opcode | None = None
@@ -89,11 +101,11 @@ class Sending(Lifecycle):
                 UTF-8; nothing was queued.
             SlowPeerError: too much is queued already; the connection is ending.
         """
-        self._send(Opcode.TEXT, data if isinstance(data, str) else _utf8(data))
+        self._send(_TEXT, data if isinstance(data, str) else _utf8(data))
 
     def send_bytes(self, data: BytesLike) -> None:
         """Queue a binary message (s5.6). Raises as ``send_text``."""
-        self._send(Opcode.BINARY, _copy(data))
+        self._send(_BINARY, _copy(data))
 
     def send_fragment(self, data: str | BytesLike, *, final: bool) -> None:
         """Queue a part of a message (s5.4). The first part decides between text and binary.
@@ -145,10 +157,11 @@ class Sending(Lifecycle):
         self._write(message.frame)
         self._touch()
 
-    def _send(self, opcode: Opcode, data: str | bytes) -> None:
-        if self.state is not State.OPEN or self._fragment_opcode is not None:
+    def _send(self, opcode: int, data: str | bytes) -> None:
+        if self.state is not _OPEN or self._fragment_opcode is not None:
             self._check_idle_message()
-        self._check_cap()
+        if self._queued - self._handed + self._unsent > self._hard_cap:
+            self._check_cap()
         extension = self._extension
         if extension is not None:
             payload = _encode(data) if isinstance(data, str) else data
@@ -158,7 +171,8 @@ class Sending(Lifecycle):
                 self._queue(opcode, payload)
         else:
             self._queue(opcode, data)
-        self._touch()
+        if self._idle_watched:
+            self._touch()
 
     def _touch(self) -> None:
         """A message went out: the idle timeout starts afresh once the time is known."""
@@ -287,7 +301,7 @@ class Sending(Lifecycle):
 
     def _check_cap(self) -> None:
         """The cap looks at what was queued before, so one message of any size always fits."""
-        if self._queued - self._handed + self._unsent <= self.limits.write_hard_cap:
+        if self._queued - self._handed + self._unsent <= self._hard_cap:
             return
         waiting = self.buffered
         self._give_up_on_slow_peer()
@@ -298,7 +312,7 @@ class Sending(Lifecycle):
 
     def _queue(self, opcode: int, data: str | bytes, fin: bool = True, rsv1: bool = False) -> None:
         key = None
-        if self.role is Role.CLIENT:
+        if self._masks:
             # s5.3: the masking key is fresh for every frame, and cannot be predicted.
             if self._keys is None:
                 self._keys = MaskingKeys(self._random_bytes)
