@@ -714,6 +714,11 @@ cdef class Decoder:
         finally:
             PyBuffer_Release(&view)
 
+    def keep_rest(self):
+        """Stop borrowing what was fed: what is left of it is copied. See ``_codec_py.Decoder``."""
+        if self._borrowed:
+            self._keep_rest()
+
     cdef int _append(self, const uint8_t *data, Py_ssize_t size) except -1:
         """Put bytes behind what is left in our own memory; many small ones cost no more than one large one."""
         cdef Py_ssize_t kept = self._end - self._position

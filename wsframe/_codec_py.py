@@ -551,7 +551,7 @@ class Decoder:
         return self._opcode != 0 or self._position < len(self._buffer) or bool(self._fed)
 
     def feed(self, data: BytesLike) -> None:
-        """Take received bytes; ``decode`` does the work."""
+        """Take received bytes; ``decode`` does the work. They may be borrowed until it gives None or raises."""
         data = _bytes(data)
         if not data or self._failed:
             return
@@ -561,6 +561,10 @@ class Decoder:
         else:
             # Not joined here: many small feeds behind much unused input would each copy all of it.
             self._fed.append(data)
+
+    def keep_rest(self) -> None:
+        """Stop borrowing what was fed. To be called when ``decode`` gave a frame and is not called again at once."""
+        # This codec always copies.
 
     def decode(self, out: list[Any]) -> Frame | None:
         """Append finished messages (or chunks) to ``out`` until something else comes.

@@ -211,6 +211,9 @@ class Connection(Sending):
             if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
                 self.has_more = True
                 break
+        if self.has_more:
+            # The caller may use its buffer for something else before it calls again.
+            decoder.keep_rest()
         if self.timeouts.idle is not None and any(isinstance(event, _DATA) for event in events):
             self._last_message = self._now
         if self._eof_waiting and not self.has_more:
