@@ -41,6 +41,10 @@ class Endpoint(Protocol):
     def has_more(self) -> bool:
         """``receive_data`` stopped at its bound of work: call ``receive_data(b"", now)`` before reading on."""
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that are queued here or, as far as ``unsent`` told, with the adapter."""
+
     def receive_data(self, data: bytes | bytearray | memoryview, now: float = 0.0) -> list[Event]:
         """Take received bytes. Never raises for anything that a peer can send."""
 
