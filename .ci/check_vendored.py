@@ -1,15 +1,16 @@
-"""Copy the core into another package, under another name, and run the tests of the core on the copy.
+"""Vendor the core into another package, under another name, and run the tests of the core on the copy.
 
-Usage: check_vendored.py CHECKOUT DIRECTORY. The interpreter must have what the tests need and must not have wsframe,
-so that whatever in the core names its own package fails.
+Usage: check_vendored.py CHECKOUT DIRECTORY [--compiled]. The interpreter must have what the tests need and must not
+have wsframe, so that whatever in the core names its own package fails.
 
-The core is what begins with an underscore below ``wsframe/``; adapters, integrations and the command line do not. A
-test belongs to the core when it imports nothing else of ours and starts no process. Its text is rewritten, not its
-import machinery: what a host's own code would say is what runs.
+The copy is made by ``python -m wsframe vendor``, and compiled with the line that it prints. A test belongs to the core
+when it imports nothing else of ours and starts no process. Its text is rewritten, not its import machinery: what a
+host's own code would say is what runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import re
@@ -45,6 +46,7 @@ assert b"".join(server.data_to_send()) == fb.build(fb.CLOSE, fb.close_payload(10
 assert isinstance(event, ws.Disconnected) and event.clean, event
 
 import sys
+assert ws.backend == sys.argv[1], ws.backend
 strays = [name for name in sys.modules if name.partition(".")[0] == "wsframe"]
 assert not strays, strays
 print("handshake, echo and closing handshake:", event)
@@ -54,21 +56,6 @@ print("handshake, echo and closing handshake:", event)
 def is_core(name: str) -> bool:
     """Whether a name directly below wsframe/ belongs to the core."""
     return name == "py.typed" or (name.startswith("_") and name not in ("__main__.py", "__pycache__"))
-
-
-def copy_core(checkout: Path, host: Path) -> None:
-    """Put the core where a host would put it, as plain Python."""
-    target = host / NAME.replace(".", "/")
-    target.parent.mkdir(parents=True)
-    for package in [host / "host_app", host / "host_app/_vendor"]:
-        (package / "__init__.py").touch()
-
-    def leave_out(directory: str, names: list[str]) -> set[str]:
-        if Path(directory) == checkout / "wsframe":
-            return {name for name in names if not is_core(name) or name.endswith((".so", ".pyd"))}
-        return {"__pycache__"}
-
-    shutil.copytree(checkout / "wsframe", target, ignore=leave_out)
 
 
 def is_core_test(source: str, above_core: list[str]) -> bool:
@@ -108,20 +95,33 @@ def copy_tests(checkout: Path, host: Path) -> list[str]:
 
 
 def main() -> None:
-    checkout, host = (Path(argument).resolve() for argument in sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--compiled", action="store_true")
+    options = parser.parse_args()
+    checkout, host = options.checkout.resolve(), options.directory.resolve()
     if importlib.util.find_spec("wsframe") is not None:
         raise SystemExit("wsframe is importable here, so the copy proves nothing")
-    copy_core(checkout, host)
+    sys.path.insert(0, str(checkout / "tests/vendored_host"))
+    building = importlib.import_module("building")
+    host.mkdir(parents=True)
+    printed = building.vendor(host / NAME.replace(".", "/"))
+    print(printed)
+    if options.compiled:
+        building.build(host, building.extension_line(printed))
+    building.vendor(host / NAME.replace(".", "/"), "--check")
     tests = copy_tests(checkout, host)
     if not tests:
         raise SystemExit("no test of the core was found")
     shutil.copy(checkout / "pyproject.toml", host)
     environment = {
         **os.environ,
-        "WSFRAME_PURE_PYTHON": "1",
+        "WSFRAME_PURE_PYTHON": "0" if options.compiled else "1",
         "PYTHONPATH": os.pathsep.join([str(host), f"{host}/tests"]),
     }
-    subprocess.run([sys.executable, "-W", "error", "-c", SMOKE], cwd=host, env=environment, check=True)
+    smoke = [sys.executable, "-W", "error", "-c", SMOKE, "cython" if options.compiled else "python"]
+    subprocess.run(smoke, cwd=host, env=environment, check=True)
     print(f"tests of the core: {' '.join(tests)}", flush=True)
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *tests], cwd=host, env=environment, check=False
