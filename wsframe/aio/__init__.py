@@ -12,6 +12,7 @@ from .._adapter._exceptions import (
     HandshakeInvalid,
     HandshakeRejected,
 )
+from ._channel import Tap
 from ._client import connect
 from ._server import Server, serve
 from ._websocket import WebSocket
@@ -26,6 +27,7 @@ __all__ = [
     "HandshakeInvalid",
     "HandshakeRejected",
     "Server",
+    "Tap",
     "WebSocket",
     "connect",
     "serve",

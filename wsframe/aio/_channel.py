@@ -20,7 +20,7 @@ from .._enums import Cause, State, Transport
 from .._events import Event
 from .._server import Server
 
-__all__ = ["Channel", "Owner", "cause_of", "logger"]
+__all__ = ["Channel", "Owner", "Tap", "cause_of", "logger"]
 
 logger = logging.getLogger("wsframe")
 
@@ -75,6 +75,16 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
+class Tap(Protocol):
+    """Who listens to the bytes of a connection, for logs and for debugging. It changes nothing and must not raise."""
+
+    def received(self, data: memoryview | bytes | bytearray) -> None:
+        """These bytes came. What is not ``bytes`` is valid until this returns."""
+
+    def sent(self, data: bytes) -> None:
+        """These bytes go to the transport."""
+
+
 class Channel(asyncio.BufferedProtocol):
     """The way between an endpoint and a transport.
 
@@ -84,6 +94,7 @@ class Channel(asyncio.BufferedProtocol):
         limits: for the write buffer's water marks.
         securing: TLS is not established yet; until it is nothing is taken or written.
         on_connected: called when the transport is there.
+        tap: hears the bytes of both directions, inside TLS.
     """
 
     def __init__(
@@ -94,6 +105,7 @@ class Channel(asyncio.BufferedProtocol):
         *,
         securing: bool = False,
         on_connected: Callable[[], None] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.endpoint: Client | Server | Connection = endpoint
         self.owner = owner
@@ -110,6 +122,7 @@ class Channel(asyncio.BufferedProtocol):
         self._early = bytearray()
         self._early_eof = False
         self._on_connected = on_connected
+        self._tap = tap
         self._buffer = _shared_buffer(self._loop)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -145,7 +158,7 @@ class Channel(asyncio.BufferedProtocol):
             early = self.before_tls if plain else self._early
             early += self._buffer[:nbytes]
         else:
-            self._deliver(self.endpoint.receive_data, self._buffer[:nbytes], self._loop.time())
+            self._receive(self._buffer[:nbytes])
 
     def eof_received(self) -> bool:
         if self._securing:
@@ -273,10 +286,15 @@ class Channel(asyncio.BufferedProtocol):
         self._securing = False
         early, self._early = self._early, bytearray()
         if early:
-            self._deliver(self.endpoint.receive_data, early, self._loop.time())
+            self._receive(early)
         if self._early_eof:
             self._early_eof = False
             self.eof_received()
+
+    def _receive(self, data: memoryview | bytearray) -> None:
+        if self._tap is not None:
+            self._tap.received(data)
+        self._deliver(self.endpoint.receive_data, data, self._loop.time())
 
     def _deliver(self, source: Callable[..., list[Event]], *arguments: Any) -> None:
         """Take events to the owner with the output held back, so that all replies leave together."""
@@ -331,6 +349,9 @@ class Channel(asyncio.BufferedProtocol):
         may_write = not self._write_paused or endpoint.transport is Transport.ABORT
         if may_write and not self._write_over and not transport.is_closing():
             out = endpoint.data_to_send()
+            if self._tap is not None:
+                for piece in out:
+                    self._tap.sent(piece)
             if len(out) == 1:
                 transport.write(out[0])
             elif out:

@@ -15,7 +15,7 @@ from .._enums import Cause, Role
 from .._events import Disconnected, Event, Opened, ResponseReceived
 from .._http import Response
 from .._negotiate import HeaderItems
-from ._channel import Channel, cause_of
+from ._channel import Channel, Tap, cause_of
 from ._dial import dial
 from ._tls import start_tls
 from ._websocket import WebSocket
@@ -38,6 +38,7 @@ class connect:  # noqa: N801
         ssl: a client-side TLS context for wss; by default ``ssl.create_default_context()``.
         server_hostname: the name that the certificate must have, if it is not the URI's host.
         sock: a connected TCP socket to use.
+        tap: hears the bytes of both directions from the opening handshake on, inside TLS; see `Tap`.
         options: see ``ConnectionOptions``.
 
     Raises:
@@ -59,6 +60,7 @@ class connect:  # noqa: N801
         ssl: ssl_module.SSLContext | None = None,
         server_hostname: str | None = None,
         sock: socket_module.socket | None = None,
+        tap: Tap | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         settings = settings_for(Role.CLIENT, options)
@@ -78,6 +80,7 @@ class connect:  # noqa: N801
         self._ssl = ssl
         self._server_hostname = server_hostname
         self._sock = sock
+        self._tap = tap
         self._used = False
         self._websocket: WebSocket | None = None
 
@@ -105,7 +108,7 @@ class connect:  # noqa: N801
         if self._used:
             raise RuntimeError("this connect() was awaited before: call connect() for every connection")
         self._used = True
-        opening = _Opening(self._endpoint, self._settings)
+        opening = _Opening(self._endpoint, self._settings, self._tap)
         channel = opening.channel
         try:
             async with asyncio.timeout(self._settings.timeouts.open) as deadline:
@@ -140,14 +143,14 @@ class connect:  # noqa: N801
 class _Opening:
     """Owns the channel until the server has answered."""
 
-    def __init__(self, endpoint: Client, settings: Settings) -> None:
+    def __init__(self, endpoint: Client, settings: Settings, tap: Tap | None) -> None:
         self._endpoint = endpoint
         self._response: ResponseReceived | None = None
         self._websocket: WebSocket | None = None
         self._ending: Disconnected | None = None
         self._loop = asyncio.get_running_loop()
         self.result: asyncio.Future[None] = self._loop.create_future()
-        self.channel = Channel(endpoint, self, settings.limits, securing=endpoint.uri.secure)
+        self.channel = Channel(endpoint, self, settings.limits, securing=endpoint.uri.secure, tap=tap)
 
     def wants_data(self) -> bool:
         """What comes before the answer is bounded by the endpoint."""
