@@ -9,7 +9,7 @@ from typing import NoReturn, cast
 
 from .._backend import backend_description
 from .._version import __version__
-from . import _autobahn, _serve, _vendor
+from . import _autobahn, _connect, _serve, _vendor
 
 __all__ = ["main"]
 
@@ -23,12 +23,15 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 wrongly called."""
-    parser = _Parser(prog="python -m wsframe", description="WebSocket for Python: serve it, and prove it.")
+    parser = _Parser(
+        prog="python -m wsframe", description="WebSocket for Python: serve it, connect to it, and prove it."
+    )
     parser.add_argument(
         "--version", action="version", version=f"wsframe {__version__} ({backend_description} codec)"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _serve.add_parser(commands)
+    _connect.add_parser(commands)
     _autobahn.add_parser(commands)
     _vendor.add_parser(commands)
     options = parser.parse_args(arguments)
