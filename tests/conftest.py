@@ -113,12 +113,12 @@ def node_environment() -> dict[str, str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With ``WSFRAME_REQUIRE_PEERS=1``, a test marked ``peer`` fails where it would have been skipped."""
+    """With ``WSFRAME_REQUIRE_PEERS=1``, a test marked ``peer`` or ``browser`` fails where it would be skipped."""
     report = yield
     if (
         report.skipped
         and os.environ.get("WSFRAME_REQUIRE_PEERS") == "1"
-        and item.get_closest_marker("peer") is not None
+        and any(item.get_closest_marker(name) is not None for name in ("peer", "browser"))
         and not hasattr(report, "wasxfail")
     ):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)

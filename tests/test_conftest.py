@@ -24,6 +24,10 @@ def peer():
 def test_setup(peer):
     pass
 
+@pytest.mark.browser
+def test_page():
+    pytest.skip("no browser")
+
 def test_platform():
     pytest.skip("not on this platform")
 """
@@ -31,12 +35,12 @@ def test_platform():
 
 @pytest.mark.parametrize(
     ("required", "status", "summary"),
-    [("0", 0, "3 skipped"), ("1", 1, "1 failed, 1 skipped, 1 error")],
+    [("0", 0, "4 skipped"), ("1", 1, "2 failed, 1 skipped, 1 error")],
 )
 def test_a_missing_peer(tmp_path: Path, required: str, status: int, summary: str) -> None:
     (tmp_path / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text(encoding="utf-8"))
     (tmp_path / "test_conftest_peers.py").write_text(SUITE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = peer\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    peer\n    browser\n")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."],
         cwd=tmp_path,

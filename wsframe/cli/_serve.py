@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import functools
-import html
-import importlib.resources
 import signal
 import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from .._backend import backend_description
@@ -20,6 +18,7 @@ from .._http import Request, Response
 from .._negotiate import ANY_ORIGIN, SAME_HOST
 from .._version import __version__
 from ..aio import Server, WebSocket, serve
+from ._page import page_response
 
 __all__ = ["add_parser"]
 
@@ -94,7 +93,7 @@ async def _serve(options: argparse.Namespace, context: ssl.SSLContext | None) ->
             subprotocols=options.subprotocol,
             compression=options.compression,
             max_message_size=options.max_size,
-            on_request=_answer_plain_http,
+            on_request=_page_for(options),
             on_end=_report if options.verbose else None,
         )
     except OSError as exc:
@@ -124,20 +123,18 @@ async def _echo(websocket: WebSocket) -> None:
         await websocket.send(message)
 
 
-def _answer_plain_http(request: Request) -> Response | None:
-    """A person's browser gets an explanation instead of 426."""
-    if "Upgrade" in request.headers:
-        return None
-    if request.method not in ("GET", "HEAD"):
-        return Response(405, headers=[("Allow", "GET, HEAD")], body=b"this is a WebSocket echo server\n")
-    return Response(200, headers=[("Content-Type", "text/html; charset=utf-8")], body=_page())
+def _page_for(options: argparse.Namespace) -> Callable[[Request], Response | None]:
+    """A person's browser gets a page to try the server with, instead of 426."""
+    page = page_response(options.subprotocol, options.max_size)
 
+    def answer(request: Request) -> Response | None:
+        if "Upgrade" in request.headers:
+            return None
+        if request.method not in ("GET", "HEAD"):
+            return Response(405, headers=[("Allow", "GET, HEAD")], body=b"this is a WebSocket echo server\n")
+        return page
 
-@functools.cache
-def _page() -> bytes:
-    text = importlib.resources.files(__package__).joinpath("_page.html").read_text("utf-8")
-    text = text.replace("{version}", __version__).replace("{backend}", html.escape(backend_description))
-    return text.encode()
+    return answer
 
 
 def _banner(server: Server, secure: bool) -> None:
@@ -146,6 +143,7 @@ def _banner(server: Server, secure: bool) -> None:
         host, port = sock.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"listening on {'wss' if secure else 'ws'}://{shown}:{port}/", flush=True)
+        print(f"a page to try it is at {'https' if secure else 'http'}://{shown}:{port}/", flush=True)
 
 
 def _report(request: Request | None, address: Any, ending: Disconnected) -> None:
