@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -308,3 +309,18 @@ def test_help_tells_exit_statuses() -> None:
     done = run("connect", "--help")
     assert done.returncode == 0
     assert "exit status:\n  0    closed cleanly" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", ["serve", "connect"])
+def test_every_option_is_documented(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    options = set(re.findall(r"(?<!\w)--?[a-zA-Z][a-z-]*", capfd.readouterr().out.replace("python -m", "")))
+    options -= {"-h", "--help"}
+    if name == "serve":
+        # The default; what people need is its opposite.
+        options.remove("--compression")
+    page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text("utf-8")
+    section = re.split(r"^## ", page, flags=re.MULTILINE)[1 if name == "serve" else 2]
+    assert section.startswith(name)
+    assert {option for option in options if f"`{option}" not in section} == set()

@@ -377,7 +377,7 @@ def test_the_server_is_shut_down(driver: webdriver.Chrome) -> None:
     assert facts[1].startswith("1001 (going away")
     assert facts[2:] == ["reason", "server is going away", "wasClean", "yes"]
     page.part("toggle").click()
-    page.wait_for("link-trouble", "is the server still running?")
+    page.wait_for("link-trouble", "is the server still running")
     assert page.text("state-text") == "Not connected"
     driver.get_log("browser")  # type: ignore[no-untyped-call]
 
