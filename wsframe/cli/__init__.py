@@ -9,7 +9,7 @@ from typing import NoReturn, cast
 
 from .._backend import backend_description
 from .._version import __version__
-from . import _autobahn, _connect, _serve, _vendor
+from . import _autobahn, _bench, _connect, _serve, _vendor
 
 __all__ = ["main"]
 
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _serve.add_parser(commands)
     _connect.add_parser(commands)
+    _bench.add_parser(commands)
     _autobahn.add_parser(commands)
     _vendor.add_parser(commands)
     options = parser.parse_args(arguments)
