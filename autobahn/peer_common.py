@@ -28,7 +28,7 @@ class PeerSettings:
 def read_arguments(program: str, *, url: bool) -> PeerSettings:
     """Read the command line of a server (`url` false) or client peer."""
     parser = argparse.ArgumentParser(prog=program, allow_abbrev=False)
-    parser.add_argument("--adapter", choices=["aio"], default="aio")
+    parser.add_argument("--adapter", choices=["aio", "sync"], default="aio")
     parser.add_argument(
         "--codec", choices=["cython", "python"], help="end at once when another codec is loaded"
     )

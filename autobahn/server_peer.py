@@ -1,6 +1,6 @@
 """The server under test: an echo over one of wsframe's adapters.
 
-    python autobahn/server_peer.py [--adapter aio] [--codec python] [--port 0] [--no-compression]
+    python autobahn/server_peer.py [--adapter aio|sync] [--codec python] [--port 0] [--no-compression]
 
 It listens on the loopback interface, prints `listening PORT` once it is ready, and ends with its standard input,
 so that it does not outlive the runner.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 
 from peer_common import MAX_MESSAGE_SIZE, PeerSettings, read_arguments, stdin_closed
 
@@ -34,7 +35,31 @@ async def serve_with_aio(settings: PeerSettings) -> None:
         await stdin_closed()
 
 
+def serve_with_sync(settings: PeerSettings) -> None:
+    """Serve until standard input ends."""
+    from wsframe import sync
+
+    def echo(ws: sync.WebSocket) -> None:
+        for message in ws:
+            ws.send(message)
+
+    with sync.serve(
+        echo,
+        "127.0.0.1",
+        settings.port,
+        max_message_size=MAX_MESSAGE_SIZE,
+        compression=settings.compression,
+        ping_interval=None,
+    ) as server:
+        print(f"listening {server.sockets[0].getsockname()[1]}", flush=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sys.stdin.buffer.read()
+
+
 if __name__ == "__main__":
     arguments = read_arguments("server_peer.py", url=False)
-    asyncio.run({"aio": serve_with_aio}[arguments.adapter](arguments))
+    if arguments.adapter == "aio":
+        asyncio.run(serve_with_aio(arguments))
+    else:
+        serve_with_sync(arguments)
     sys.exit(0)

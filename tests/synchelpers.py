@@ -1,0 +1,387 @@
+"""For tests of the blocking adapter: what they leave behind is seen, and peers that are bare sockets.
+
+The fixture `tidy` fails a test that leaves a thread, a file descriptor, or anything above DEBUG in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import logging
+import os
+import re
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import pytest
+import trustme
+
+from framebuilder import (
+    SAMPLE_ACCEPT,
+    SAMPLE_MASK,
+    ParsedFrame,
+    accept_for,
+    build,
+    client_handshake_request,
+    close_payload,
+    parse_all,
+)
+from wsframe import Disconnected, Request
+from wsframe.sync import Server, WebSocket, connect, serve
+
+T = TypeVar("T")
+
+#: Seconds that any wait of a test may take, however slow the machine.
+DEADLINE = 30.0
+
+
+class _Records(logging.Handler):
+    """Keeps what is logged above DEBUG."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.kept: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.kept.append(record)
+
+
+_records = _Records()
+
+
+@contextlib.contextmanager
+def expect_log(pattern: str, *, traceback: bool = True) -> Iterator[None]:
+    """Exactly one record, whose text matches, is logged above DEBUG; with the traceback of an exception."""
+    yield
+    texts = [record.getMessage() for record in _records.kept]
+    assert len(texts) == 1, texts
+    assert re.search(pattern, texts[0]), texts
+    assert (_records.kept[0].exc_info is not None) is traceback
+    _records.kept.clear()
+
+
+def descriptors() -> int:
+    """How many this process has."""
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+@pytest.fixture(autouse=True)
+def tidy() -> Iterator[None]:
+    """Look at what a test leaves behind."""
+    gc.collect()
+    before, threads = descriptors(), set(threading.enumerate())
+    logger = logging.getLogger("wsframe")
+    _records.kept.clear()
+    logger.addHandler(_records)
+    yield
+    logger.removeHandler(_records)
+    failures = [f"logged: {record.levelname} {record.getMessage()}" for record in _records.kept]
+    failures += [f"a thread is left: {thread}" for thread in threading.enumerate() if thread not in threads]
+    gc.collect()
+    if descriptors() > before:
+        failures.append(f"{descriptors() - before} file descriptors are left open")
+    assert not failures, "\n".join(failures)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is true of which nobody tells us."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+class Job(Generic[T]):
+    """A function that runs in a thread of its own."""
+
+    def __init__(self, function: Callable[..., T], *arguments: Any, name: str | None = None) -> None:
+        self._function = function
+        self._arguments = arguments
+        self._value: T | None = None
+        self._exception: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._function(*self._arguments)
+        except BaseException as exc:
+            self._exception = exc
+
+    @property
+    def running(self) -> bool:
+        return self.thread.is_alive()
+
+    def result(self, timeout: float = DEADLINE) -> T:
+        """What the function has returned; raises what it has raised."""
+        self.thread.join(timeout)
+        assert not self.running, "the thread does not end"
+        if self._exception is not None:
+            raise self._exception
+        return self._value  # type: ignore[return-value]
+
+
+def waits(job: Job[Any]) -> None:
+    """Give a thread the time to begin to wait, and see that it does."""
+    time.sleep(0.05)
+    assert job.running
+
+
+class Raw:
+    """A peer that is a bare socket."""
+
+    def __init__(self, sock: socket.socket, *, masks: bool) -> None:
+        sock.settimeout(DEADLINE)
+        self.sock = sock
+        self.received = b""
+        self._mask = SAMPLE_MASK if masks else None
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def send_frame(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
+        self.send(self.frame(opcode, payload, **options))
+
+    def frame(self, opcode: int, payload: bytes = b"", **options: Any) -> bytes:
+        """A frame as this side has to send it."""
+        return build(opcode, payload, mask=self._mask, **options)
+
+    def send_close(self, code: int | None = 1000, reason: bytes = b"") -> None:
+        self.send_frame(8, close_payload(code, reason))
+
+    def take(self, count: int) -> bytes:
+        """So many bytes."""
+        pieces, length = [self.received], len(self.received)
+        while length < count:
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise EOFError(f"{length} of {count} bytes came, then the end")
+            pieces.append(data)
+            length += len(data)
+        self.received = b"".join(pieces)
+        taken, self.received = self.received[:count], self.received[count:]
+        return taken
+
+    def next_frame(self) -> ParsedFrame:
+        """The next frame, which must be a legal one."""
+        header = self.take(2)
+        length = header[1] & 0x7F
+        if length >= 126:
+            extended = self.take(2 if length == 126 else 8)
+            header += extended
+            length = int.from_bytes(extended, "big")
+        if header[1] & 0x80:
+            header += self.take(4)
+        (frame,) = parse_all(header + self.take(length))
+        return frame
+
+    def rest(self) -> bytes:
+        """Everything up to the end of the stream, which a reset is not."""
+        pieces = [self.received]
+        while data := self.sock.recv(1 << 16):
+            pieces.append(data)
+        self.received = b""
+        return b"".join(pieces)
+
+    def head(self) -> bytes:
+        """The head of an HTTP message."""
+        while b"\r\n\r\n" not in self.received:
+            data = self.sock.recv(1 << 16)
+            if not data:
+                raise EOFError(f"{self.received!r} came, then the end")
+            self.received += data
+        head, _, self.received = self.received.partition(b"\r\n\r\n")
+        return head + b"\r\n\r\n"
+
+    def accept_websocket(self, *headers: str, then: bytes = b"") -> bytes:
+        """Be a server: read a client's opening handshake and answer it."""
+        request = self.head()
+        found = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
+        assert found is not None
+        lines = [
+            "HTTP/1.1 101 Switching Protocols",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Accept: {accept_for(found.group(1).decode())}",
+            *headers,
+            "\r\n",
+        ]
+        self.send("\r\n".join(lines).encode() + then)
+        return request
+
+    def shutdown(self) -> None:
+        """Send the end of the stream."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+# Servers of ours.
+
+
+class Endings(list[Disconnected]):
+    """What a server told its on_end."""
+
+    def __call__(self, request: Request | None, address: Any, ending: Disconnected) -> None:
+        self.append(ending)
+
+    def one(self) -> Disconnected:
+        until(lambda: self)
+        (ending,) = self
+        return ending
+
+
+def echo(ws: WebSocket) -> None:
+    """The handler of an echo server."""
+    for message in ws:
+        ws.send(message)
+
+
+@contextlib.contextmanager
+def serving(handler: Any = echo, *address: Any, **options: Any) -> Iterator[tuple[Server, Endings]]:
+    """A server that is accepting, and what its on_end hears."""
+    endings = Endings()
+    if "sock" not in options:
+        address = address or ("127.0.0.1", 0)
+    with serve(handler, *address, **{"on_end": endings, **options}) as server:
+        job = Job(server.serve_forever)
+        try:
+            yield server, endings
+        finally:
+            server.close()
+            job.result()
+
+
+def port_of(server: Server) -> int:
+    """Where a server listens."""
+    port = server.sockets[0].getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+def uri_of(server: Server) -> str:
+    """Where a server listens, for clients."""
+    return f"ws://127.0.0.1:{port_of(server)}/"
+
+
+def dial(server: Server, *, receive_buffer: int | None = None) -> Raw:
+    """A bare TCP connection to a server."""
+    sock = socket.socket()
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.connect(("127.0.0.1", port_of(server)))
+    return Raw(sock, masks=True)
+
+
+def open_raw(
+    server: Server, *headers: tuple[str, str], receive_buffer: int | None = None, then: bytes = b""
+) -> Raw:
+    """A bare socket after the opening handshake of a client."""
+    raw = dial(server, receive_buffer=receive_buffer)
+    raw.send(client_handshake_request(host=f"127.0.0.1:{port_of(server)}", headers=headers) + then)
+    head = raw.head()
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    assert SAMPLE_ACCEPT.encode() in head
+    return raw
+
+
+# Clients of ours.
+
+
+class Listener:
+    """A bare listening socket."""
+
+    def __init__(self, receive_buffer: int | None = None) -> None:
+        self.sock = socket.socket()
+        if receive_buffer is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.listen()
+        self.sock.settimeout(DEADLINE)
+        self.port: int = self.sock.getsockname()[1]
+        self.uri = f"ws://127.0.0.1:{self.port}/"
+
+    def accept(self) -> Raw:
+        sock, _ = self.sock.accept()
+        return Raw(sock, masks=False)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+@contextlib.contextmanager
+def opened(
+    *headers: str, receive_buffer: int | None = None, then: bytes = b"", **options: Any
+) -> Iterator[tuple[WebSocket, Raw]]:
+    """A client of ours and the bare socket that serves it; the client is aborted in the end if it must be."""
+    with Listener(receive_buffer) as listener:
+        job = Job(lambda: connect(listener.uri, **options))
+        with listener.accept() as raw:
+            raw.accept_websocket(*headers, then=then)
+            ws = job.result()
+            try:
+                yield ws, raw
+            finally:
+                ws.abort()
+
+
+@contextlib.contextmanager
+def pair(**options: Any) -> Iterator[tuple[WebSocket, WebSocket]]:
+    """A client of ours, and the server's side of it."""
+    sides: list[WebSocket] = []
+    over = threading.Event()
+
+    def handler(ws: WebSocket) -> None:
+        sides.append(ws)
+        over.wait(DEADLINE)
+
+    with serving(handler, **options) as (server, _), connect(uri_of(server), **options) as ws:
+        until(lambda: sides)
+        try:
+            yield ws, sides[0]
+        finally:
+            over.set()
+
+
+# TLS.
+
+
+@functools.cache
+def authority() -> trustme.CA:
+    """Who signs the certificates of the tests."""
+    return trustme.CA()
+
+
+def server_context(*names: str) -> ssl.SSLContext:
+    """A server's TLS context, with a certificate for these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority().issue_cert(*(names or ("127.0.0.1", "localhost"))).configure_cert(context)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    """A client's TLS context, which trusts our authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority().configure_trust(context)
+    return context

@@ -1,0 +1,233 @@
+"""The transports of the blocking adapter: how many system calls they make, and for how long they wait."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from framebuilder import TEXT
+from synchelpers import Job, opened, tidy, waits
+from wsframe.sync import WebSocket
+from wsframe.sync import _transport as transport_module
+from wsframe.sync._poll import Waker, wait_ready
+from wsframe.sync._transport import PlainTransport, PolledTransport, open_transport, some_of
+
+__all__ = ["tidy"]
+
+needs_plain = pytest.mark.skipif(
+    not hasattr(socket, "MSG_DONTWAIT"), reason="this system has no plain transport"
+)
+
+
+class Tracing:
+    """Counts the calls of a socket, in the place of one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.calls: Counter[str] = Counter()
+        self.timeouts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._sock, name)
+
+        def call(*arguments: Any) -> Any:
+            self.calls[name] += 1
+            if name == "setsockopt":
+                self.timeouts.append(arguments[2])
+            return method(*arguments)
+
+        return call
+
+    def reset(self) -> dict[str, int]:
+        calls = {name: count for name, count in self.calls.items() if name != "fileno"}
+        self.calls.clear()
+        return calls
+
+
+def traced(ws: WebSocket) -> Tracing:
+    """Trace the socket of a WebSocket from now on."""
+    transport: Any = ws._driver._transport
+    transport.sock = Tracing(transport.sock)
+    tracing: Tracing = transport.sock
+    return tracing
+
+
+@needs_plain
+def test_receiving_and_sending_are_one_system_call_each() -> None:
+    with opened(ping_interval=None) as (ws, raw):
+        raw.send_frame(TEXT, b"x")
+        ws.recv()
+        calls = traced(ws)
+        for _ in range(10):
+            raw.send_frame(TEXT, b"x")
+            ws.recv()
+        assert calls.reset() == {"recv_into": 10}
+        for _ in range(10):
+            ws.send("x")
+        assert calls.reset() == {"send": 10}
+        raw.send(raw.frame(TEXT, b"x") * 10)
+        for _ in range(10):
+            ws.recv()
+        assert calls.reset() == {"recv_into": 1}
+
+
+@needs_plain
+def test_a_deadline_that_comes_nearer_does_not_cost_a_system_call_every_time() -> None:
+    with opened(ping_interval=3) as (ws, raw):
+        calls = traced(ws)
+        for _ in range(100):
+            raw.send_frame(TEXT, b"x")
+            ws.recv()
+            time.sleep(0.002)
+        assert calls.calls["setsockopt"] <= 2
+        calls.reset()
+        # The same timeout again and again is set once.
+        for _ in range(20):
+            raw.send_frame(TEXT, b"x")
+            ws.recv(timeout=1)
+        assert calls.calls["setsockopt"] <= 1
+
+
+@needs_plain
+@pytest.mark.parametrize("timeout", [1e-9, 0.001, 0.03, 0.2])
+def test_the_kernel_waits_as_long_as_it_should(timeout: float) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        transport = PlainTransport(ours)
+        began = time.monotonic()
+        assert transport.receive(timeout) is None
+        # A clock that ticks may be ahead by a tick.
+        assert timeout - 0.011 <= time.monotonic() - began < timeout + 1
+        assert transport.receive(0) is None
+        theirs.send(b"x")
+        assert bytes(transport.receive(None) or b"") == b"x"
+        theirs.close()
+        assert bytes(transport.receive(None) or b"") == b""
+
+
+@needs_plain
+def test_another_threads_shutdown_ends_the_wait() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        transport = PlainTransport(ours)
+        job = Job(transport.receive, None)
+        waits(job)
+        transport.interrupt()
+        assert bytes(job.result() or b"") == b""
+
+
+@needs_plain
+def test_the_buffer_grows_while_it_is_filled() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, ours:
+        transport = PlainTransport(ours)
+        assert len(transport._buffer) == 16 * 1024
+        sender = threading.Thread(target=theirs.sendall, args=(b"x" * (4 << 20),))
+        sender.start()
+        received = 0
+        while received < 4 << 20:
+            received += len(transport.receive(None) or b"")
+        sender.join()
+        assert len(transport._buffer) > 16 * 1024
+
+
+@needs_plain
+def test_which_sockets_are_plain() -> None:
+    class Own(socket.socket):
+        """Adds something, but changes nothing."""
+
+    class Changed(socket.socket):
+        """As somebody's who wants to be asked."""
+
+        def recv_into(self, *arguments: Any) -> int:
+            return super().recv_into(*arguments)
+
+    with contextlib.ExitStack() as stack:
+        for kind, plain in ((socket.socket, True), (Own, True), (Changed, False)):
+            sock = stack.enter_context(kind())
+            assert isinstance(open_transport(sock), PlainTransport if plain else PolledTransport)
+    assert issubclass(socket.socket, _socket.socket)
+
+
+def test_a_system_without_the_plain_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "MSG_DONTWAIT", raising=False)
+    with opened() as (ws, raw):
+        assert isinstance(ws._driver._transport, PolledTransport)
+        job = Job(ws.recv)
+        waits(job)
+        raw.send_frame(TEXT, b"x")
+        assert job.result() == "x"
+        with pytest.raises(TimeoutError):
+            ws.recv(timeout=0.01)
+
+
+@pytest.fixture(params=["poll", "select"])
+def waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to wait for several sockets."""
+    if request.param == "select":
+        monkeypatch.delattr("select.poll", raising=False)
+    elif sys.platform == "win32":
+        pytest.skip("there is no poll")
+
+
+@pytest.mark.usefixtures("waiting")
+def test_waiting_for_several() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        waker = Waker()
+        try:
+            wanted = [
+                (ours.fileno(), True, False),
+                (waker.fileno(), True, False),
+                (theirs.fileno(), False, False),
+            ]
+            began = time.monotonic()
+            assert wait_ready(wanted, 0.05) == set()
+            assert time.monotonic() - began >= 0.045
+            assert wait_ready(wanted, 0) == set()
+            for _ in range(3):
+                waker.wake()
+            assert wait_ready(wanted, None) == {waker.fileno()}
+            waker.clear()
+            assert wait_ready(wanted, 0) == set()
+            theirs.send(b"x")
+            assert wait_ready(wanted, None) == {ours.fileno()}
+            assert wait_ready([(ours.fileno(), True, True)], None) == {ours.fileno()}
+        finally:
+            waker.close()
+        waker.wake()
+        waker.clear()
+
+
+def test_a_waker_that_nobody_clears_does_not_block() -> None:
+    waker = Waker()
+    for _ in range(100_000):
+        waker.wake()
+    waker.clear()
+    assert wait_ready([(waker.fileno(), True, False)], 0) == set()
+    waker.close()
+
+
+def test_joining_what_is_small() -> None:
+    assert some_of([b"abc"], 2) == b"abc"
+    assert some_of([b"abc", b"d"], 3) == b"abc"
+    assert some_of([b"ab", b"c", b"d"], 3) == b"abc"
+    assert some_of([b"a", b"bcdef", b"g"], 3) == b"a"
+
+
+def test_more_buffers_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "_MAX_BUFFERS", 3)
+    with opened() as (ws, raw):
+        with ws._driver.lock:
+            for number in range(100):
+                ws._connection.send_bytes(b"%d" % number)
+        ws.send("last")
+        assert [raw.next_frame().payload for _ in range(101)] == [*(b"%d" % n for n in range(100)), b"last"]

@@ -1,0 +1,389 @@
+"""``WebSocket``: what handlers and callers of ``connect`` hold in their hands."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+from typing import Any, TypeVar
+
+from .._adapter._conduct import code_for_leaving
+from .._adapter._exceptions import ConnectionClosedOK, closed_error
+from .._adapter._queue import ReceiveQueue
+from .._connection import Connection
+from .._enums import Role, State
+from .._errors import SlowPeerError
+from .._events import Disconnected, Event, Message, PongReceived
+from .._http import Request, Response
+from ._driver import Driver
+
+__all__ = ["Pong", "WebSocket"]
+
+BytesLike = bytes | bytearray | memoryview
+
+_Self = TypeVar("_Self", bound="WebSocket")
+
+
+class WebSocket:
+    """An open WebSocket. Made by `serve` and `connect`; usable in a ``with`` statement, which closes it at the end.
+
+    ``for message in ws`` gives messages until the connection ends: quietly when it was closed cleanly with 1000, 1001
+    or no code, else with `ConnectionClosedError`. Either way ``ws.ending`` says afterwards how it ended.
+
+    Any thread may send, ping and close at any time; one at a time may receive.
+
+    There is no thread behind it. Whoever waits in one of its methods reads and writes for all, answers pings and keeps
+    the deadlines; while nobody does, nothing happens. So a thread that works on something else for longer than the
+    peer's patience for pings should have another one wait in ``recv`` or ``wait_closed``.
+
+    A ``timeout`` is in seconds; None waits as long as the connection lasts, and 0 tries without waiting. After a
+    `TimeoutError` the connection is what it was, and nothing is lost.
+
+    Attributes:
+        request: the opening handshake's request.
+        response: its response; None on a server.
+        ending: how the connection ended; None while it has not.
+        local_address: the local address, as sockets give it.
+        remote_address: the peer's address, as sockets give it.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        connection: Connection,
+        request: Request,
+        response: Response | None = None,
+        *,
+        local_address: Any = None,
+        remote_address: Any = None,
+        on_end: Callable[[Disconnected], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.response = response
+        self.local_address = local_address
+        self.remote_address = remote_address
+        self.ending: Disconnected | None = None
+        self._on_end = on_end
+        self._driver = driver
+        self._connection = connection
+        self._queue = ReceiveQueue(connection.limits)
+        self._reader: threading.Thread | None = None
+        self._pongs: dict[bytes, Pong] = {}
+        # From now on the connection is driven directly.
+        driver.endpoint = connection
+        driver.owner = self
+
+    # What it is.
+
+    @property
+    def role(self) -> Role:
+        """Which side of the connection this is."""
+        return self._connection.role
+
+    @property
+    def state(self) -> State:
+        """OPEN, CLOSING or CLOSED."""
+        return self._connection.state
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The agreed subprotocol."""
+        return self._connection.subprotocol
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds of the last round trip of a ping, or None before the first."""
+        return self._connection.latency
+
+    @property
+    def close_code(self) -> int | None:
+        """The Close code to tell an application, as in ``Disconnected.code``; None while open."""
+        return None if self.ending is None else self.ending.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The peer's reason, or ""; None while open."""
+        return None if self.ending is None else self.ending.reason
+
+    # Receiving.
+
+    def recv(self, timeout: float | None = None) -> str | bytes:
+        """Wait for the next message: ``str`` for text, ``bytes`` for binary.
+
+        Raises:
+            TimeoutError: no message came in time.
+            ConnectionClosedOK, ConnectionClosedError: the connection ended, and all messages before that were read.
+            RuntimeError: another thread is in ``recv`` already.
+        """
+        driver, queue = self._driver, self._queue
+        with driver.lock:
+            if self._reader is not None:
+                name = self._reader.name
+                raise RuntimeError(
+                    f"recv() is already waiting in {name}; a WebSocket has one reader at a time"
+                )
+            if not queue:
+                self._wait_for_message(timeout)
+            was_full = queue.full
+            message = queue.get()
+            if was_full:
+                # Somebody who waits for something else may read on.
+                driver.nudge()
+        return message.data
+
+    def _wait_for_message(self, timeout: float | None) -> None:
+        self._reader = threading.current_thread()
+        try:
+            self._driver.wait(self._readable, _deadline(timeout))
+        finally:
+            self._reader = None
+        if not self._queue:
+            if self.ending is None:
+                raise TimeoutError(f"no message came within {timeout:g} s")
+            raise closed_error(self.ending)
+
+    def _readable(self) -> bool:
+        return bool(self._queue) or self.ending is not None
+
+    def __iter__(self: _Self) -> _Self:
+        return self
+
+    def __next__(self) -> str | bytes:
+        try:
+            return self.recv()
+        except ConnectionClosedOK:
+            raise StopIteration from None
+
+    # Sending.
+
+    def send(self, message: str | BytesLike, timeout: float | None = None) -> None:
+        """Send a message: text from a ``str``, binary from bytes-like data.
+
+        It returns when the operating system has taken all of it. While more than the high-water mark waits to be
+        written, messages of other threads for instance, it waits before it adds to that. While it waits and nobody
+        else is reading, it reads: messages are kept for ``recv``, within the bounds of the receive queue.
+
+        Raises:
+            TypeError: the message is neither ``str`` nor bytes-like.
+            TimeoutError: it was not written in time. The exception says whether it was queued: then it is sent in one
+                piece all the same, as soon as a method is waiting again; else nothing of it is.
+            LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
+            ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
+        """
+        connection, driver = self._connection, self._driver
+        if isinstance(message, str):
+            function: Callable[..., None] = connection.send_text
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            function = connection.send_bytes
+        else:
+            raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+        with driver.lock:
+            deadline = _deadline(timeout)
+            self._wait_for_turn(timeout, deadline)
+            try:
+                driver.call(function, message)
+            except SlowPeerError:
+                driver.advance()
+                raise closed_error(self._wait_for_end(timeout, deadline)) from None
+            self._write("the message", timeout, deadline)
+
+    def ping(self, payload: BytesLike | None = None, timeout: float | None = None) -> Pong:
+        """Send a ping.
+
+        Args:
+            payload: at most 125 bytes; by default 4 random ones.
+            timeout: for sending it, as in ``send``; not for the answer.
+
+        Returns:
+            what waits for the answer: ``ws.ping().wait(5)`` is the round-trip time. Waiting is not necessary.
+
+        Raises:
+            LocalProtocolError: the payload is too long.
+            TimeoutError: as in ``send``.
+            ConnectionClosedOK, ConnectionClosedError: the connection is over.
+        """
+        driver = self._driver
+        with driver.lock:
+            deadline = _deadline(timeout)
+            self._wait_for_turn(timeout, deadline)
+            sent = driver.call(self._connection.ping, payload, monotonic())
+            pong = self._pongs.get(sent)
+            if pong is None:
+                pong = self._pongs[sent] = Pong(self)
+            self._write("the ping", timeout, deadline)
+        return pong
+
+    def _wait_for_turn(self, timeout: float | None, deadline: float | None) -> None:
+        """Wait until something may be queued."""
+        connection = self._connection
+        high_water = connection.limits.write_high_water
+
+        def has_room() -> bool:
+            return connection.buffered <= high_water or connection.state is not State.OPEN
+
+        if not has_room() and not self._driver.wait(has_room, deadline) and self.ending is None:
+            raise TimeoutError(f"not sent: there was no room within {timeout:g} s; nothing was queued")
+        if connection.state is not State.OPEN:
+            raise closed_error(self._wait_for_end(timeout, deadline))
+
+    def _write(self, what: str, timeout: float | None, deadline: float | None) -> None:
+        """Wait until everything that is queued now is with the operating system."""
+        connection, driver = self._connection, self._driver
+        end = driver.sent + connection.buffered
+        driver.advance()
+        if driver.sent >= end:
+            return
+        # What was queued before may get less: of many pongs that cannot leave only the latest is kept.
+        if driver.wait(lambda: driver.sent >= end or not connection.buffered, deadline):
+            if driver.sent < end and connection.state is not State.OPEN:
+                # It was dropped.
+                raise closed_error(self._wait_for_end(timeout, deadline))
+        elif self.ending is not None:
+            raise closed_error(self.ending)
+        else:
+            raise TimeoutError(f"{what} could not be written within {timeout:g} s; it is queued")
+
+    # Closing.
+
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Close: send a Close frame, wait for the peer's and for the end of the transport.
+
+        It takes at most ``close_timeout``. Closing a second time waits for the same end. Messages that were received
+        before can still be read; those that come after are dropped. A thread that is in ``recv`` is woken.
+
+        Args:
+            code: 1000-1003, 1007-1014 or 3000-4999; None for an empty Close frame.
+            reason: at most 123 bytes as UTF-8.
+
+        Raises:
+            LocalProtocolError: the code or the reason may not be sent.
+        """
+        with self._driver.lock:
+            self.start_closing(code, reason)
+            self._wait_for_end(None, None)
+
+    def start_closing(self, code: int | None = 1000, reason: str = "") -> None:
+        """The part of ``close`` that does not wait: somebody has to wait for the rest, in any method.
+
+        Raises:
+            LocalProtocolError: the code or the reason may not be sent.
+        """
+        driver = self._driver
+        with driver.lock:
+            driver.call(self._connection.close, code, reason)
+            driver.advance()
+
+    def abort(self) -> None:
+        """Drop the connection at once, without a Close frame. Threads that wait in it are woken.
+
+        What the system has taken before is still delivered, as after any end of a process.
+        """
+        driver = self._driver
+        with driver.lock:
+            driver.call(self._connection.abort)
+            driver.advance()
+
+    def wait_closed(self, timeout: float | None = None) -> Disconnected:
+        """Wait until the connection has ended, and return how.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+        """
+        with self._driver.lock:
+            return self._wait_for_end(timeout, _deadline(timeout))
+
+    def _wait_for_end(self, timeout: float | None, deadline: float | None) -> Disconnected:
+        self._driver.wait(self._ended, deadline)
+        if self.ending is None:
+            raise TimeoutError(f"the connection has not ended within {timeout:g} s")
+        return self.ending
+
+    def _ended(self) -> bool:
+        return self.ending is not None
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close with 1000; with 1011 when an exception comes out of the block, with 1001 when that is Ctrl-C."""
+        try:
+            self.close(code_for_leaving(kind))
+        except BaseException:
+            self.abort()
+            raise
+
+    # From the driver.
+
+    def wants_data(self) -> bool:
+        """Whether there is room for more messages."""
+        return not self._queue.full
+
+    def has_unread(self) -> bool:
+        """Whether there are messages that nobody has taken yet."""
+        return bool(self._queue)
+
+    def handle_events(self, events: list[Event]) -> None:
+        """Take the core's events."""
+        for event in events:
+            if isinstance(event, Message):
+                self._queue.put(event)
+            elif isinstance(event, PongReceived):
+                self._settle_pongs(event)
+            elif isinstance(event, Disconnected):
+                self._finish(event)
+
+    def _settle_pongs(self, event: PongReceived) -> None:
+        if event.rtt is None or event.payload not in self._pongs:
+            return
+        # A pong settles the earlier pings as well.
+        for payload in list(self._pongs):
+            self._pongs.pop(payload).rtt = event.rtt
+            if payload == event.payload:
+                break
+
+    def _finish(self, ending: Disconnected) -> None:
+        self.ending = ending
+        self._pongs.clear()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(ending)
+
+
+class Pong:
+    """The answer to a ping, expected or come.
+
+    Attributes:
+        rtt: seconds between the ping and its pong; None while that has not come.
+    """
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self.rtt: float | None = None
+        self._websocket = websocket
+
+    def is_set(self) -> bool:
+        """Whether it has come."""
+        return self.rtt is not None
+
+    def wait(self, timeout: float | None = None) -> float:
+        """Wait for it, and return ``rtt``.
+
+        Raises:
+            TimeoutError: it did not come in time.
+            ConnectionClosedOK, ConnectionClosedError: the connection ended before it came.
+        """
+        websocket = self._websocket
+        driver = websocket._driver
+        with driver.lock:
+            driver.wait(lambda: self.rtt is not None or websocket.ending is not None, _deadline(timeout))
+            if self.rtt is not None:
+                return self.rtt
+            if websocket.ending is not None:
+                raise closed_error(websocket.ending)
+        raise TimeoutError(f"no pong came within {timeout:g} s")
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else monotonic() + timeout
