@@ -8,7 +8,8 @@ import ssl as ssl_module
 from collections.abc import Generator, Sequence
 from typing import Any, Unpack
 
-from .._adapter._exceptions import ConnectionClosed, connect_error
+from .._adapter._conduct import code_for_leaving
+from .._adapter._exceptions import connect_error
 from .._adapter._settings import ConnectionOptions, Settings, settings_for
 from .._client import USER_AGENT, Client
 from .._enums import Cause, Role
@@ -94,12 +95,8 @@ class connect:  # noqa: N801
     async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
         websocket = self._websocket
         assert websocket is not None
-        if kind is None or issubclass(kind, ConnectionClosed):
-            code = 1000
-        else:
-            code = 1011 if issubclass(kind, Exception) else 1001
         try:
-            await websocket.close(code)
+            await websocket.close(code_for_leaving(kind))
         except asyncio.CancelledError:
             websocket.abort()
             raise

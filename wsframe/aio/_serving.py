@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, TypeAlias
 
-from .._adapter._exceptions import ConnectionClosed
+from .._adapter._conduct import answer, answer_failure, is_end_of
 from .._adapter._settings import Settings
 from .._enums import Cause, State
 from .._errors import HandshakeError
@@ -182,41 +182,29 @@ class ServerConnection:
                 self._finish(event)
 
     def give_up(self) -> None:
-        """The application's code failed: say so to the peer, where it still can be said."""
-        if self._endpoint.state is State.HANDSHAKE:
-            self._endpoint.reject(500, body="the server failed to answer\n")
-        else:
-            self._endpoint.abort()
+        """The application's code failed."""
+        answer_failure(self._endpoint)
 
     def _on_request(self) -> None:
         request, on_request = self._endpoint.request, self._options.on_request
         assert request is not None
-        answer = None if on_request is None else on_request(request)
-        if inspect.isawaitable(answer):
-            self._serving.start(self._answer_later(answer))
+        response = None if on_request is None else on_request(request)
+        if inspect.isawaitable(response):
+            self._serving.start(self._answer_later(response))
         else:
-            self._answer(answer)
+            self.handle_events(answer(self._endpoint, response))
 
     async def _answer_later(self, awaitable: Awaitable[Response | None]) -> None:
         try:
-            answer = await awaitable
+            response = await awaitable
             # Meanwhile the peer may have gone, or the server may have begun to close.
             if self._endpoint.state is State.HANDSHAKE:
-                self._answer(answer)
+                self.handle_events(answer(self._endpoint, response))
         except Exception:
             logger.exception("on_request raised an exception")
             self.give_up()
         self.channel.advance()
         self.channel.update_reading()
-
-    def _answer(self, response: Response | None) -> None:
-        endpoint = self._endpoint
-        if response is not None:
-            endpoint.respond(response.status, response.headers, response.body)
-        elif endpoint.handshake is None:
-            endpoint.respond_upgrade_required()
-        else:
-            self.handle_events(endpoint.accept())
 
     def _on_opened(self, events: list[Event]) -> None:
         connection, request = self._endpoint.connection, self._endpoint.request
@@ -247,16 +235,9 @@ async def _run_handler(handler: Handler, websocket: WebSocket) -> None:
         websocket.start_closing(1001)
         raise
     except Exception as exc:
-        if not _is_end_of(websocket, exc):
+        if not is_end_of(websocket.ending, exc):
             logger.exception("handler raised an exception")
             websocket.start_closing(1011)
             return
         logger.debug("handler left with: %s", exc)
     await websocket.close()
-
-
-def _is_end_of(websocket: WebSocket, exc: BaseException) -> bool:
-    """The end of its connection is no failure of a handler. (The end of another one that it uses may be.)"""
-    if isinstance(exc, BaseExceptionGroup):
-        return all(_is_end_of(websocket, inner) for inner in exc.exceptions)
-    return isinstance(exc, ConnectionClosed) and exc.ending is websocket.ending
