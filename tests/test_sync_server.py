@@ -202,6 +202,20 @@ def test_a_failing_on_request_is_a_500_and_one_line_in_the_log(on_request: Any) 
         assert endings.one().cause is Cause.REJECTED
 
 
+def test_a_failing_choice_of_subprotocol_is_a_500_and_one_line_in_the_log() -> None:
+    def choose(request: Request, offered: Any) -> str:
+        raise ValueError("wurst")
+
+    with (
+        expect_log("application's code failed in an opening handshake"),
+        serving(subprotocols=choose) as (server, endings),
+    ):
+        with pytest.raises(HandshakeRejected) as caught:
+            connect(uri_of(server), subprotocols=["chat"])
+        assert caught.value.status == 500
+        assert isinstance(endings.one().error, ValueError)
+
+
 def test_a_failing_on_end_is_one_line_in_the_log() -> None:
     def on_end(*_: object) -> None:
         raise ValueError("wurst")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from .._enums import State
+from .._enums import Cause, State
+from .._errors import HandshakeError
 from .._events import Disconnected, Event
 from .._http import Response
 from .._server import Server
 from ._exceptions import ConnectionClosed
 
-__all__ = ["answer", "answer_failure", "code_for_leaving", "is_end_of"]
+__all__ = ["answer", "answer_failure", "application_error", "code_for_leaving", "is_end_of"]
 
 
 def answer(endpoint: Server, response: Response | None) -> list[Event]:
@@ -26,6 +27,12 @@ def answer_failure(endpoint: Server) -> None:
         endpoint.reject(500, body="the server failed to answer\n")
     else:
         endpoint.abort()
+
+
+def application_error(ending: Disconnected) -> BaseException | None:
+    """What went wrong in the application's code in an opening handshake that was refused for that."""
+    error = ending.error
+    return error if ending.cause is Cause.REJECTED and not isinstance(error, HandshakeError) else None
 
 
 def is_end_of(ending: Disconnected | None, exc: BaseException) -> bool:

@@ -8,13 +8,11 @@ import inspect
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from types import NoneType
 from typing import Any, TypeAlias
 
-from .._adapter._conduct import answer, answer_failure, is_end_of
+from .._adapter._conduct import answer, answer_failure, application_error, is_end_of
 from .._adapter._settings import Settings
 from .._enums import Cause, State
-from .._errors import HandshakeError
 from .._events import Disconnected, Event, Opened, RequestReceived
 from .._http import Request, Response
 from .._negotiate import Origins, SubprotocolChoice
@@ -218,8 +216,9 @@ class ServerConnection:
 
     def _finish(self, ending: Disconnected) -> None:
         logger.debug("connection from %s ended: %s", self._remote_address, ending)
-        if ending.cause is Cause.REJECTED and not isinstance(ending.error, (HandshakeError, NoneType)):
-            logger.error("the application's code failed in an opening handshake", exc_info=ending.error)
+        error = application_error(ending)
+        if error is not None:
+            logger.error("the application's code failed in an opening handshake", exc_info=error)
         self._serving.forget(self, ending)
         if self._options.on_end is not None:
             try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .._adapter._conduct import answer, answer_failure, is_end_of
+from .._adapter._conduct import answer, answer_failure, application_error, is_end_of
 from .._adapter._settings import Settings
 from .._enums import State
 from .._events import Disconnected, Event, Opened, RequestReceived
@@ -120,6 +120,9 @@ class ServerConnection:
         if ending is None:
             return
         logger.debug("connection from %s ended: %s", self._remote_address, ending)
+        error = application_error(ending)
+        if error is not None:
+            logger.error("the application's code failed in an opening handshake", exc_info=error)
         if self._options.on_end is not None:
             try:
                 self._options.on_end(self._endpoint.request, self._remote_address, ending)
