@@ -191,7 +191,7 @@ class Driver:
                 return
             if not self._write_over:
                 self._flush()
-            if self.endpoint.transport is not Transport.OPEN:
+            if self.endpoint.transport is not Transport.OPEN and not self.lost:
                 self._obey()
         except BaseException:
             self.break_off()
@@ -270,6 +270,8 @@ class Driver:
     def _exchange(self, timeout: float | None) -> None:
         transport = self._transport
         self._tell_paused()
+        if self.lost:
+            return
         read = self._may_read()
         if read and transport.waits and not self._pending:
             self._receive(self._outside(transport.receive, timeout))
@@ -381,7 +383,7 @@ class Driver:
         while True:
             if not self._pending:
                 # What is not handed out can still be dropped by the endpoint, or get a Close in front.
-                self._pending = [*endpoint.data_to_send()]
+                self._pending = [data for data in endpoint.data_to_send() if data]
                 if not self._pending:
                     break
                 self._pending_size = sum(map(len, self._pending))

@@ -38,6 +38,9 @@ _MAX_ACCEPTS = 64
 _PAUSE = 1.0
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+#: It is no listening socket, or not any more.
+_BROKEN = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
+
 
 class Server:
     """A server that listens. Made by `serve`; leaving its ``with`` statement closes it."""
@@ -138,14 +141,18 @@ class Server:
         for _ in range(_MAX_ACCEPTS):
             try:
                 sock, address = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
             except OSError as exc:
                 if exc.errno in _SHORTAGES:
                     logger.error("cannot accept connections for %g s: %s", _PAUSE, exc)
                     self._pause_until = monotonic() + _PAUSE
-                elif not self.is_closing:
-                    raise
+                elif exc.errno in _BROKEN:
+                    if not self.is_closing:
+                        raise
+                else:
+                    # It is about the connection, which has failed before it was accepted.
+                    logger.debug("a connection could not be accepted: %s", exc)
                 return
             self._take(sock, address)
 
