@@ -269,8 +269,7 @@ class Driver:
 
     def _exchange(self, timeout: float | None) -> None:
         transport = self._transport
-        self._tell_paused()
-        if self.lost:
+        if not self._tell_paused():
             return
         read = self._may_read()
         if read and transport.waits and not self._pending:
@@ -358,12 +357,14 @@ class Driver:
         # While ending, always: the peer's Close has to be found.
         return endpoint.state is not State.OPEN or (not endpoint.has_more and self.owner.wants_data())
 
-    def _tell_paused(self) -> None:
+    def _tell_paused(self) -> bool:
+        """Tell the endpoint whether anybody reads; return whether there still is something to read from."""
         paused = not self._eof and not self._may_read()
         if paused != self._paused:
             self._paused = paused
             self.endpoint.reading_paused(paused)
             self.advance()
+        return not self.lost
 
     def _receive(self, data: memoryview | None) -> None:
         if data is None or self.lost:
