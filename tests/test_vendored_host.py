@@ -28,24 +28,24 @@ PAGE = building.CHECKOUT / "docs/integrate.md"
 
 
 @pytest.fixture(scope="module", params=building.CODECS)
-def codec(request: pytest.FixtureRequest) -> str:
+def copied_codec(request: pytest.FixtureRequest) -> str:
     if request.param == "cython" and shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def project(codec: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(copied_codec: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The host's directory, built."""
-    directory = tmp_path_factory.mktemp(f"host-{codec}")
-    building.make_host(directory, codec)
+    directory = tmp_path_factory.mktemp(f"host-{copied_codec}")
+    building.make_host(directory, copied_codec)
     return directory
 
 
 @pytest.fixture(scope="module")
-def port(project: Path, codec: str) -> Iterator[int]:
+def port(project: Path, copied_codec: str) -> Iterator[int]:
     """Where the host listens. It ends by itself if another codec is loaded."""
-    with building.running(project, codec) as port:
+    with building.running(project, copied_codec) as port:
         yield port
 
 
@@ -136,10 +136,10 @@ def test_refused_handshake(port: int) -> None:
     assert caught.value.response.status_code == 403
 
 
-def test_the_environment_chooses_the_codec(project: Path, codec: str) -> None:
+def test_the_environment_chooses_the_codec(project: Path, copied_codec: str) -> None:
     script = "from myserver._vendor import wsframe; assert wsframe.backend == {!r}, wsframe.backend"
     run_python(project, script.format("python"), WSFRAME_PURE_PYTHON="1")
-    run_python(project, script.format(codec), WSFRAME_PURE_PYTHON="0")
+    run_python(project, script.format(copied_codec), WSFRAME_PURE_PYTHON="0")
 
 
 TWO_COPIES = """
@@ -184,8 +184,8 @@ except one.LocalProtocolError:
 """
 
 
-def test_two_copies_in_one_process(project: Path, codec: str) -> None:
+def test_two_copies_in_one_process(project: Path, copied_codec: str) -> None:
     building.vendor(project / "myserver/other/ws")
-    command = [sys.executable, "-W", "error", "-c", TWO_COPIES, codec]
+    command = [sys.executable, "-W", "error", "-c", TWO_COPIES, copied_codec]
     environment = {**os.environ, "PYTHONPATH": str(project), "WSFRAME_PURE_PYTHON": ""}
     subprocess.run(command, env=environment, check=True, timeout=60)
