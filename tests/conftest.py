@@ -55,9 +55,10 @@ def loaded_codecs() -> dict[str, ModuleType]:
     """The codecs of this process by name: the compiled one is missing where it was not built or is not wanted."""
     from wsframe import _backend, _codec_py
 
-    codecs = {"python": _codec_py}
+    codecs: dict[str, ModuleType] = {"python": _codec_py}
     if _backend.backend == "cython":
-        codecs["cython"] = importlib.import_module("wsframe._codec")
+        # By the package's own name: it may be a vendored copy.
+        codecs["cython"] = importlib.import_module("._codec", _backend.__package__)
     elif os.environ.get("WSFRAME_REQUIRE_CYTHON") == "1":
         raise pytest.UsageError(f"WSFRAME_REQUIRE_CYTHON=1, but the codec is: {_backend.backend_description}")
     return codecs
@@ -74,10 +75,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def codec(request: pytest.FixtureRequest) -> Generator[ModuleType]:
     """A frame codec, in use by the whole package: what is true of one is true of all of them."""
-    chosen = loaded_codecs()[request.param]
+    codecs = loaded_codecs()
+    chosen = codecs[request.param]
+    package = codecs["python"].__name__.rpartition(".")[0]
     replaced: list[tuple[ModuleType, str, object]] = []
     for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("wsframe.") and not module_name.startswith("wsframe._codec"):
+        if module_name.startswith(f"{package}.") and module not in codecs.values():
             for name in chosen.__all__:
                 # The value classes are the same in both codecs; what works on them is exchanged.
                 if name in vars(module) and vars(module)[name] is not getattr(chosen, name):
