@@ -464,6 +464,26 @@ def test_our_close_before_the_last_word_was_looked_at(role: Role) -> None:
 
 
 @both_roles
+@pytest.mark.parametrize("last", ["message", "ping", "close", "error", "part"])
+@pytest.mark.parametrize("first", [True, False])
+def test_the_caller_has_its_buffer_back(role: Role, last: str, first: bool) -> None:
+    connection = Connection(role)
+    wire = {
+        "message": peer_frame(role, fb.TEXT, b"a"),
+        "ping": peer_frame(role, fb.PING, b"p"),
+        "close": peer_close(role, 1000) + b"behind it",
+        "error": b"\x83" + b"behind it",
+        "part": peer_frame(role, fb.TEXT, b"cut off")[:-1],
+    }[last]
+    buffer = bytearray((peer_frame(role, fb.TEXT, b"before") if first else b"") + wire)
+    connection.receive_data(memoryview(buffer)[:])
+    # Growing is refused as long as somebody looks at the memory.
+    buffer += b"more"
+    connection.receive_data(b"")
+    buffer += b"and more"
+
+
+@both_roles
 def test_trailing_data_comes_out_of_the_first_receive_data(role: Role) -> None:
     trailing = bytearray(peer_frame(role, fb.TEXT, b"early") + peer_frame(role, fb.TEXT, b"split"))
     connection = Connection(role, trailing_data=bytes(trailing[:-2]))

@@ -631,7 +631,10 @@ cdef class Assembler:
         self._take(<const uint8_t *>PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece), False, 0, final, out)
 
 
+# Not for the garbage collector: it would clear what a borrowed buffer belongs to before we give it back. There is
+# nothing in a decoder that could lead back to it, once decode() has returned.
 @cython.final
+@cython.no_gc
 cdef class Decoder:
     """Turn received bytes into messages and other frames. See ``_codec_py.Decoder``."""
 

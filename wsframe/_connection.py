@@ -110,7 +110,7 @@ class Connection(Sending):
         self._assembler: Assembler | None = None
         self._inflated = 0
         # A Close frame or a broken rule that waits until what came before it has been given out.
-        self._last_word: Frame | CodecError | None = None
+        self._last_word: Frame | RemoteProtocolError | None = None
         self._eof_waiting = False
         # Open, and nobody has to be told when messages come.
         self._in_order = self.timeouts.idle is None
@@ -163,7 +163,7 @@ class Connection(Sending):
             try:
                 frame = decoder.decode(events)
             except CodecError as exc:
-                self._conclude_after_messages(exc, events)
+                self._conclude_after_messages(_remote(exc), events)
                 return events
             if frame is None:
                 self.has_more = decoder.has_more
@@ -204,16 +204,15 @@ class Connection(Sending):
                 else:
                     self._control(frame, events)
             except CodecError as exc:
-                self._conclude_after_messages(exc, events)
+                self._conclude_after_messages(_remote(exc), events)
             frame = None
             if self.has_more:
                 break
             if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
                 self.has_more = True
                 break
-        if self.has_more:
-            # The caller may use its buffer for something else before it calls again.
-            decoder.keep_rest()
+        # The caller may use its buffer for something else before it calls again, if it does.
+        decoder.keep_rest()
         if self.timeouts.idle is not None and any(isinstance(event, _DATA) for event in events):
             self._last_message = self._now
         if self._eof_waiting and not self.has_more:
@@ -238,7 +237,7 @@ class Connection(Sending):
             self._assembler.add(piece, frame.fin, out)
         return len(piece)
 
-    def _conclude_after_messages(self, last_word: Frame | CodecError, events: list[Event]) -> None:
+    def _conclude_after_messages(self, last_word: Frame | RemoteProtocolError, events: list[Event]) -> None:
         """A Close, or a broken rule: nothing after it counts, but what came before it can still be answered.
 
         After our Close nothing can be sent, so it waits for the next call when this one has messages to give out.
@@ -250,10 +249,10 @@ class Connection(Sending):
         else:
             self._conclude(last_word, events)
 
-    def _conclude(self, last_word: Frame | CodecError, events: list[Event]) -> None:
+    def _conclude(self, last_word: Frame | RemoteProtocolError, events: list[Event]) -> None:
         self._last_word = None
-        if isinstance(last_word, CodecError):
-            self._fail_for_peer(RemoteProtocolError(last_word.reason, last_word.code))
+        if isinstance(last_word, RemoteProtocolError):
+            self._fail_for_peer(last_word)
             return
         try:
             code, reason = unpack_close(last_word.payload)
@@ -375,6 +374,11 @@ class Connection(Sending):
             # Not a failure: the peer did nothing wrong, and its Close is waited for.
             self._terminate(Cause.IDLE_TIMEOUT)
             self._queue_close(CloseCode.GOING_AWAY, "idle timeout")
+
+
+def _remote(exc: CodecError) -> RemoteProtocolError:
+    """What is kept of a codec's error: not its traceback, which would hold on to the caller's buffer."""
+    return RemoteProtocolError(exc.reason, exc.code)
 
 
 def _payload(events: list[Event], begin: int) -> int:

@@ -60,6 +60,8 @@ class Server:
         self._connections: set[ServerConnection] = set()
         # Those without a thread, which are being told that there are too many; part of the above.
         self._refused: set[ServerConnection] = set()
+        # Threads that are telling the application about a refused connection.
+        self._reporters: list[threading.Thread] = []
         self._ended: collections.Counter[Cause] = collections.Counter()
         self._threads: list[threading.Thread] = []
         self._closers: set[threading.Thread] = set()
@@ -128,8 +130,7 @@ class Server:
         self._waker.clear()
         for connection in refused:
             if connection.driver.lost:
-                self._forget(connection)
-                connection.report()
+                self._report_refused(connection)
             else:
                 connection.refuse()
         # `close` may be done already, if it was a signal handler that called it.
@@ -292,8 +293,26 @@ class Server:
             self._wait_for(left, [(self._waker.fileno(), True, False)], None)
             self._waker.clear()
         for connection in list(self._refused):
+            self._report_refused(connection)
+        with self._lock:
+            # Another thread may be closing too, or have been accepting, and still be telling of one.
+            this = threading.current_thread()
+            self._changed.wait_for(lambda: all(reporter is this for reporter in self._reporters))
+
+    def _report_refused(self, connection: ServerConnection) -> None:
+        """Tell the application about one that never had a thread; whoever comes first does it."""
+        this = threading.current_thread()
+        with self._lock:
+            if connection not in self._refused:
+                return
             self._forget(connection)
+            self._reporters.append(this)
+        try:
             connection.report()
+        finally:
+            with self._lock:
+                self._reporters.remove(this)
+                self._changed.notify_all()
 
     def _wait_for_threads(self, deadline: float) -> None:
         for thread in self._threads:
