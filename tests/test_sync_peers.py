@@ -106,30 +106,6 @@ def test_a_server_of_websockets(websockets: Any, compression: bool, secure: bool
             job.result()
 
 
-# websocket-client
-
-
-def test_websocket_client(secure: bool) -> None:
-    websocket: Any = pytest.importorskip("websocket")
-    options: dict[str, Any] = {"ssl": server_context()} if secure else {}
-    with serving(max_message_size=SIZE, **options) as (server, endings):
-        arguments: dict[str, Any] = {"timeout": DEADLINE}
-        if secure:
-            arguments["sslopt"] = {"context": client_context()}
-        ws = websocket.create_connection(address(server, secure), **arguments)
-        try:
-            ws.send(TEXT)
-            assert ws.recv() == TEXT
-            ws.send_binary(BINARY)
-            assert ws.recv() == BINARY
-            ws.ping(b"?")
-            opcode, frame = ws.recv_data_frame(control_frame=True)
-            assert (opcode, frame.data) == (websocket.ABNF.OPCODE_PONG, b"?")
-        finally:
-            ws.close()
-        assert endings.one().code == 1000
-
-
 # Node's ws
 
 
