@@ -1,4 +1,4 @@
-"""Our server with aiohttp's client, and our client with aiohttp's server."""
+"""Our servers with aiohttp's client, and our clients with aiohttp's server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ with warnings.catch_warnings():
     import aiohttp
     from aiohttp import web
 
+import synchelpers
 from aiohelpers import aio_test, client_context, echo, port_of, server_context, until, uri_of
-from wsframe import Cause, Disconnected
+from wsframe import Cause, Disconnected, Initiator, sync
 from wsframe.aio import ConnectionClosed, HandshakeRejected, WebSocket, connect, serve
 
 pytestmark = pytest.mark.peer
@@ -209,3 +210,75 @@ async def test_a_refusal() -> None:
             async with dial(uri, origin="https://elsewhere.example"):
                 pass
         assert theirs_.value.status == 403
+
+
+# The blocking adapter: its server in threads beside the event loop, its client in one.
+
+
+@pytest.mark.parametrize("compression", [False, True])
+@aio_test
+async def test_our_blocking_server(compression: bool) -> None:
+    with synchelpers.serving(compression=compression, max_message_size=16 << 20, subprotocols=["b", "a"]) as (
+        server,
+        endings,
+    ):
+        async with dial(uri_of(server), compress=15 if compression else 0, protocols=["a", "b"]) as ws:
+            assert (ws.protocol, bool(ws.compress)) == ("b", compression)
+            await echoes(ws)
+            await ws.close(code=4000, message=b"bye")
+        await until(lambda: endings)
+    (ending,) = endings
+    assert (ending.clean, ending.code, ending.reason) == (True, 4000, "bye")
+    assert ending.initiator is Initiator.REMOTE
+
+
+@pytest.mark.parametrize("compression", [False, True])
+@aio_test
+async def test_our_blocking_client(compression: bool) -> None:
+    def talk(uri: str) -> None:
+        with sync.connect(uri, compression=compression, subprotocols=["b", "a"]) as ws:
+            assert ws.subprotocol == "a"
+            for message in MESSAGES * 2:
+                ws.send(message)
+                assert ws.recv(timeout=synchelpers.DEADLINE) == message
+            assert ws.ping(b"hello").wait(synchelpers.DEADLINE) >= 0
+            ws.close(4000, "bye")
+        assert ws.ending is not None
+        assert (ws.ending.clean, ws.ending.initiator) == (True, Initiator.LOCAL)
+
+    seen = []
+
+    async def handler(ws: Any) -> None:
+        await their_echo(ws)
+        seen.append(ws.close_code)
+
+    async with theirs(handler, compress=compression, protocols=["a", "c"]) as uri:
+        await asyncio.to_thread(talk, uri)
+        await until(lambda: seen)
+    assert seen == [4000]
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (4999, "ü" * 60)])
+@aio_test
+async def test_close_codes_and_reasons_both_ways_with_the_blocking_adapter(code: int, reason: str) -> None:
+    def we_close(ws: sync.WebSocket) -> None:
+        ws.close(code, reason)
+
+    with synchelpers.serving(we_close) as (server, endings):
+        async with dial(uri_of(server)) as ws:
+            message = await ws.receive()
+            assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, code, reason)
+        await until(lambda: endings)
+    assert endings[0].clean
+
+    async def they_close(ws: Any) -> None:
+        await ws.close(code=code, message=reason.encode())
+
+    def be_closed(uri: str) -> sync.ConnectionClosed:
+        with sync.connect(uri) as client, pytest.raises(sync.ConnectionClosed) as caught:
+            client.recv(timeout=synchelpers.DEADLINE)
+        return caught.value
+
+    async with theirs(they_close) as uri:
+        closed = await asyncio.to_thread(be_closed, uri)
+    assert (closed.code, closed.reason, closed.ending.clean) == (code, reason, True)

@@ -1,4 +1,7 @@
-"""Our server with websockets' client, and our client with websockets' server."""
+"""Our servers with websockets' asyncio client, and our clients with its asyncio server.
+
+Its blocking ones are in `test_sync_peers`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ import websockets.asyncio.client
 import websockets.asyncio.server
 from websockets.frames import Close
 
+import synchelpers
 from aiohelpers import aio_test, client_context, echo, port_of, server_context, until, uri_of
-from wsframe import Cause, Disconnected, Initiator
+from wsframe import Cause, Disconnected, Initiator, sync
 from wsframe.aio import (
     ConnectionClosedError,
     ConnectionClosedOK,
@@ -263,3 +267,54 @@ async def test_a_refusal() -> None:
         with pytest.raises(HandshakeRejected) as caught:
             await connect(uri)
     assert (caught.value.status, caught.value.body) == (418, b"no tea\n")
+
+
+# The blocking adapter: its server in threads beside the event loop, its client in one.
+
+
+@pytest.mark.parametrize("compression", [False, True])
+@aio_test
+async def test_our_blocking_server(compression: bool) -> None:
+    with synchelpers.serving(compression=compression, max_message_size=16 << 20) as (server, endings):
+        async with dial(uri_of(server), compression="deflate" if compression else None) as ws:
+            assert bool(ws.protocol.extensions) is compression
+            for message in MESSAGES:
+                await ws.send(message)
+                assert await ws.recv() == message
+            await ws.send(["frag", "", "mented"])
+            assert await ws.recv() == "fragmented"
+            assert await (await ws.ping(b"x" * 125)) >= 0
+            await ws.close(4000, "bye")
+        await until(lambda: endings)
+    (ending,) = endings
+    assert (ending.clean, ending.code, ending.reason) == (True, 4000, "bye")
+
+
+@pytest.mark.parametrize("compression", [False, True])
+@aio_test
+async def test_our_blocking_client(compression: bool) -> None:
+    async def handler(ws: Any) -> None:
+        # In fragments.
+        await ws.send(["frag", "", "mented"])
+        async for message in ws:
+            if message == "close":
+                await ws.close(4000, "ü" * 60)
+            else:
+                await ws.send(message)
+
+    def talk(uri: str) -> sync.ConnectionClosed:
+        with sync.connect(uri, compression=compression) as ws:
+            assert ws.recv(timeout=synchelpers.DEADLINE) == "fragmented"
+            for message in MESSAGES:
+                ws.send(message)
+                assert ws.recv(timeout=synchelpers.DEADLINE) == message
+            assert ws.ping(b"x" * 125).wait(synchelpers.DEADLINE) >= 0
+            ws.send("close")
+            with pytest.raises(sync.ConnectionClosed) as caught:
+                ws.recv(timeout=synchelpers.DEADLINE)
+        return caught.value
+
+    async with theirs(handler, compression="deflate" if compression else None) as uri:
+        closed = await asyncio.to_thread(talk, uri)
+    assert (closed.code, closed.reason, closed.ending.clean) == (4000, "ü" * 60, True)
+    assert closed.ending.initiator is Initiator.REMOTE

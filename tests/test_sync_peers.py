@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import ssl
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,13 +22,14 @@ from synchelpers import (
     tidy,
     uri_of,
 )
-from wsframe import Cause, aio
-from wsframe.sync import connect
+from wsframe import Cause, Initiator, aio
+from wsframe.sync import ConnectionClosed, WebSocket, connect
 
 __all__ = ["tidy"]
 
 pytestmark = pytest.mark.peer
 
+PEERS = Path(__file__).parent / "peers"
 MIB = 1 << 20
 TEXT = "héllo " * (MIB // 7)
 BINARY = bytes(range(256)) * (MIB // 256)
@@ -106,36 +109,12 @@ def test_a_server_of_websockets(websockets: Any, compression: bool, secure: bool
             job.result()
 
 
-# websocket-client
-
-
-def test_websocket_client(secure: bool) -> None:
-    websocket: Any = pytest.importorskip("websocket")
-    options: dict[str, Any] = {"ssl": server_context()} if secure else {}
-    with serving(max_message_size=SIZE, **options) as (server, endings):
-        arguments: dict[str, Any] = {"timeout": DEADLINE}
-        if secure:
-            arguments["sslopt"] = {"context": client_context()}
-        ws = websocket.create_connection(address(server, secure), **arguments)
-        try:
-            ws.send(TEXT)
-            assert ws.recv() == TEXT
-            ws.send_binary(BINARY)
-            assert ws.recv() == BINARY
-            ws.ping(b"?")
-            opcode, frame = ws.recv_data_frame(control_frame=True)
-            assert (opcode, frame.data) == (websocket.ABNF.OPCODE_PONG, b"?")
-        finally:
-            ws.close()
-        assert endings.one().code == 1000
-
-
 # Node's ws
 
 
-def run_node(environment: dict[str, str], program: str, *arguments: str) -> str:
+def run_node(environment: dict[str, str], *arguments: str) -> str:
     result = subprocess.run(
-        ["node", "-e", program, "--", *arguments],
+        ["node", *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -167,7 +146,8 @@ ws.on("close", (code) => { console.log(code); });
 def test_a_client_of_node(node_environment: dict[str, str], compression: bool, secure: bool) -> None:
     options: dict[str, Any] = {"ssl": server_context()} if secure else {}
     with serving(compression=compression, max_message_size=SIZE, **options) as (server, endings):
-        output = run_node(node_environment, NODE_CLIENT, address(server, secure), str(compression).lower())
+        arguments = (address(server, secure), str(compression).lower())
+        output = run_node(node_environment, "-e", NODE_CLIENT, "--", *arguments)
         assert output == "4000\n"
         ending = endings.one()
         assert (ending.code, ending.reason, ending.clean) == (4000, "done", True)
@@ -205,6 +185,41 @@ def test_a_server_of_node(node_environment: dict[str, str], compression: bool) -
             assert ws.ending is not None
             assert ws.ending.clean
             assert process.stdout.read() == "4000 done\n"
+        finally:
+            process.kill()
+
+
+CLOSES = pytest.mark.parametrize(("code", "reason"), [(1000, "done"), (1001, ""), (4999, "ü" * 60)])
+
+
+@CLOSES
+def test_our_close_for_a_client_of_node(node_environment: dict[str, str], code: int, reason: str) -> None:
+    def handler(ws: WebSocket) -> None:
+        ws.close(code, reason)
+
+    with serving(handler) as (server, endings):
+        seen = json.loads(run_node(node_environment, str(PEERS / "client.cjs"), uri_of(server), "{}"))
+        assert (seen["close"], seen["reason"], seen["error"]) == (code, reason, None)
+        ending = endings.one()
+        assert (ending.clean, ending.initiator) == (True, Initiator.LOCAL)
+
+
+@CLOSES
+def test_the_close_of_a_server_of_node(node_environment: dict[str, str], code: int, reason: str) -> None:
+    with subprocess.Popen(
+        ["node", str(PEERS / "server.cjs")],
+        env=node_environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            with connect(f"ws://127.0.0.1:{json.loads(process.stdout.readline())['port']}/") as ws:
+                ws.send(f"close {code} {reason}")
+                with pytest.raises(ConnectionClosed) as caught:
+                    ws.recv(timeout=DEADLINE)
+            closed = caught.value
+            assert (closed.code, closed.reason, closed.ending.clean) == (code, reason, True)
         finally:
             process.kill()
 
