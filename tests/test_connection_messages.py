@@ -464,7 +464,7 @@ def test_our_close_before_the_last_word_was_looked_at(role: Role) -> None:
 
 
 @both_roles
-@pytest.mark.parametrize("last", ["message", "ping", "close", "error", "part"])
+@pytest.mark.parametrize("last", ["message", "ping", "close", "bad close", "error", "part"])
 @pytest.mark.parametrize("first", [True, False])
 def test_the_caller_has_its_buffer_back(role: Role, last: str, first: bool) -> None:
     connection = Connection(role)
@@ -472,6 +472,7 @@ def test_the_caller_has_its_buffer_back(role: Role, last: str, first: bool) -> N
         "message": peer_frame(role, fb.TEXT, b"a"),
         "ping": peer_frame(role, fb.PING, b"p"),
         "close": peer_close(role, 1000) + b"behind it",
+        "bad close": peer_close(role, 1000, b"\xff"),
         "error": b"\x83" + b"behind it",
         "part": peer_frame(role, fb.TEXT, b"cut off")[:-1],
     }[last]

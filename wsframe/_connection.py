@@ -163,7 +163,7 @@ class Connection(Sending):
             try:
                 frame = decoder.decode(events)
             except CodecError as exc:
-                self._conclude_after_messages(_remote(exc), events)
+                self._conclude_after_messages(_without_traceback(exc), events)
                 return events
             if frame is None:
                 self.has_more = decoder.has_more
@@ -204,7 +204,7 @@ class Connection(Sending):
                 else:
                     self._control(frame, events)
             except CodecError as exc:
-                self._conclude_after_messages(_remote(exc), events)
+                self._conclude_after_messages(_without_traceback(exc), events)
             frame = None
             if self.has_more:
                 break
@@ -257,7 +257,7 @@ class Connection(Sending):
         try:
             code, reason = unpack_close(last_word.payload)
         except RemoteProtocolError as exc:
-            self._fail_for_peer(exc)
+            self._fail_for_peer(_without_traceback(exc))
         else:
             self._receive_close(code, reason, events)
 
@@ -376,9 +376,10 @@ class Connection(Sending):
             self._queue_close(CloseCode.GOING_AWAY, "idle timeout")
 
 
-def _remote(exc: CodecError) -> RemoteProtocolError:
-    """What is kept of a codec's error: not its traceback, which would hold on to the caller's buffer."""
-    return RemoteProtocolError(exc.reason, exc.code)
+def _without_traceback(exc: CodecError | RemoteProtocolError) -> RemoteProtocolError:
+    """What is kept of an error: not its traceback, which would hold on to the caller's buffer."""
+    code = exc.code if isinstance(exc, CodecError) else exc.close_code
+    return RemoteProtocolError(str(exc), code)
 
 
 def _payload(events: list[Event], begin: int) -> int:
