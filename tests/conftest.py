@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
@@ -26,12 +28,60 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-@pytest.fixture(scope="session", params=["python"])
-def codec(request: pytest.FixtureRequest) -> ModuleType:
-    """A frame codec: what is true of one is true of all of them."""
-    from wsframe import _codec_py
+#: Tests that say the same whatever codec is loaded: they run once.
+CODEC_INDEPENDENT = (
+    "test_autobahn",
+    "test_bench",
+    "test_cli",
+    "test_conftest",
+    "test_config",
+    "test_deflate",
+    "test_extension",
+    "test_framebuilder",
+    "test_http",
+    "test_layers",
+    "test_page",
+    "test_state",
+    "test_timers",
+    "test_uri",
+)
 
-    return {"python": _codec_py}[request.param]
+
+def loaded_codecs() -> dict[str, ModuleType]:
+    """The codecs of this process by name: the compiled one is missing where it was not built or is not wanted."""
+    from wsframe import _backend, _codec_py
+
+    codecs = {"python": _codec_py}
+    if _backend.backend == "cython":
+        codecs["cython"] = importlib.import_module("wsframe._codec")
+    elif os.environ.get("WSFRAME_REQUIRE_CYTHON") == "1":
+        raise pytest.UsageError(f"WSFRAME_REQUIRE_CYTHON=1, but the codec is: {_backend.backend_description}")
+    return codecs
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run everything that depends on the codec with each of them."""
+    names = list(loaded_codecs())
+    if metafunc.module.__name__.startswith(CODEC_INDEPENDENT):
+        names = names[-1:]
+    metafunc.parametrize("codec", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def codec(request: pytest.FixtureRequest) -> Generator[ModuleType]:
+    """A frame codec, in use by the whole package: what is true of one is true of all of them."""
+    chosen = loaded_codecs()[request.param]
+    replaced: list[tuple[ModuleType, str, object]] = []
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("wsframe.") and not module_name.startswith("wsframe._codec"):
+            for name in chosen.__all__:
+                # The value classes are the same in both codecs; what works on them is exchanged.
+                if name in vars(module) and vars(module)[name] is not getattr(chosen, name):
+                    replaced.append((module, name, vars(module)[name]))
+                    setattr(module, name, getattr(chosen, name))
+    yield chosen
+    for module, name, value in replaced:
+        setattr(module, name, value)
 
 
 @pytest.fixture(scope="session")

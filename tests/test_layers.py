@@ -43,6 +43,9 @@ FLOOR = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 #: They can be copied out, compiled, and swapped for one another: they import nothing from the package at all.
 LEAVES = {"_codec", "_codec_py"}
 
+#: The compiled codec has the types of its twin, which only a type checker reads.
+STUBS = {("_codec", "_codec_py")}
+
 #: No I/O, no clock, no chance and no logging up to `_adapter`, that included.
 PURE_UP_TO = FLOOR["_adapter"]
 IMPURE = {"asyncio", "socket", "ssl", "threading", "select", "time", "random", "logging"}
@@ -64,6 +67,7 @@ TYPE_ONLY: dict[tuple[str, str], str] = {
 MAX_LINES = 500
 #: Files that may be longer, each with its reason: path below wsframe/ -> why.
 LONG_FILES: dict[str, str] = {
+    "_codec.pyx": "the same in Cython",
     "_codec_py.py": "a leaf that is swapped whole for its compiled twin, and so cannot be spread over files",
 }
 
@@ -121,6 +125,8 @@ def check_room_imports(path: str, node: ast.ImportFrom, type_only: bool) -> Iter
             yield f"{here}: itself"
         elif target not in FLOOR:
             yield f"{here}, which has no place: add it to the layer table"
+        elif path.endswith(".pyi") and (room, target) in STUBS:
+            continue
         elif room in LEAVES:
             yield f"{here}, but it is a leaf and imports nothing from the package"
         elif FLOOR[target] > FLOOR[room] and not (type_only and (room, target) in TYPE_ONLY):

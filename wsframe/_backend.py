@@ -1,26 +1,17 @@
 """Which frame codec is loaded. Everything above the codecs takes their names from here.
 
-There is one set of `Message`, `MessageChunk`, `Frame` and `CodecError` classes per loaded copy of the package.
+There is one set of `Message`, `MessageChunk`, `Frame` and `CodecError` classes per loaded copy of the package: with the
+extension loaded, the Python codec is handed the compiled ones.
 """
 
 from __future__ import annotations
 
 import copyreg
-from typing import Any
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
 
-from ._codec_py import (
-    Assembler,
-    CodecError,
-    Decoder,
-    Frame,
-    MaskingKeys,
-    Message,
-    MessageChunk,
-    apply_mask,
-    decode_header,
-    encode_frame,
-    encode_header,
-)
+from . import _codec_py
 
 __all__ = [
     "Assembler",
@@ -38,11 +29,45 @@ __all__ = [
     "encode_header",
 ]
 
-#: The codec in use.
-backend: str = "python"
-
+#: The codec in use: "cython" or "python".
+backend: str
 #: The same for people: banners, ``--version``, benchmarks.
-backend_description: str = "python"
+backend_description: str
+
+if TYPE_CHECKING:
+    from ._codec_py import (
+        Assembler,
+        CodecError,
+        Decoder,
+        Frame,
+        MaskingKeys,
+        Message,
+        MessageChunk,
+        apply_mask,
+        decode_header,
+        encode_frame,
+        encode_header,
+    )
+
+
+def _load() -> tuple[Any, str, str]:
+    # "1" and nothing else: =0 must not mean yes.
+    if os.environ.get("WSFRAME_PURE_PYTHON") == "1":
+        return _codec_py, "python", "python (WSFRAME_PURE_PYTHON=1)"
+    name = f"{__package__}._codec"
+    try:
+        codec = importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name != name:
+            raise
+        return _codec_py, "python", "python (extension not built)"
+    _codec_py.adopt(codec)
+    return codec, "cython", "cython"
+
+
+_codec_module, backend, backend_description = _load()
+for _name in _codec_py.__all__:
+    globals()[_name] = getattr(_codec_module, _name)
 
 
 # Pickles name these functions and not the codec's classes, so that one written with one codec loads with the other.

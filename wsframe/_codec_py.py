@@ -190,6 +190,12 @@ class Frame(_Value):
 _set = object.__setattr__
 
 
+def adopt(codec: Any) -> None:
+    """Make the value and error classes of another codec from now on, so that a process has one set of them."""
+    for name in ("CodecError", "Frame", "Message", "MessageChunk"):
+        globals()[name] = getattr(codec, name)
+
+
 def apply_mask(data: BytesLike, key: BytesLike, offset: int = 0) -> bytes:
     """XOR ``data`` with the masking key (RFC 6455 s5.3); masking and unmasking are the same.
 
