@@ -115,7 +115,8 @@ class Connection(Sending):
         self._untimed = True
         self.has_more = bool(trailing_data)
         if trailing_data:
-            self._decoder.feed(trailing_data)
+            # Not borrowed: the first receive_data may be far away.
+            self._decoder.feed(bytes(trailing_data))
 
     @property
     def connection(self) -> Connection:
@@ -162,28 +163,36 @@ class Connection(Sending):
         self.has_more = False
         if self._last_word is not None:
             self._conclude(self._last_word, events)
-        while not self._discard:
-            begin = len(out)
-            try:
-                frame = decoder.decode(out)
-                if frame is None:
-                    self.has_more = decoder.has_more
+        idle = False
+        try:
+            while not self._discard:
+                begin = len(out)
+                try:
+                    frame = decoder.decode(out)
+                    if frame is None:
+                        self.has_more = decoder.has_more
+                        idle = True
+                        break
+                    delivered += _payload(out, begin)
+                    frames += 1
+                    if frame.opcode < Opcode.CLOSE:
+                        delivered += self._inflate(frame, out)
+                    elif frame.opcode == Opcode.CLOSE:
+                        self._conclude_after_messages(frame, events)
+                    else:
+                        self._control(frame, events)
+                except CodecError as exc:
+                    # Without the frames of its traceback, which know this object and the caller's buffer.
+                    self._conclude_after_messages(exc.with_traceback(None), events)
+                if self.has_more:
                     break
-                delivered += _payload(out, begin)
-                frames += 1
-                if frame.opcode < Opcode.CLOSE:
-                    delivered += self._inflate(frame, out)
-                elif frame.opcode == Opcode.CLOSE:
-                    self._conclude_after_messages(frame, events)
-                else:
-                    self._control(frame, events)
-            except CodecError as exc:
-                self._conclude_after_messages(exc, events)
-            if self.has_more:
-                break
-            if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
-                self.has_more = True
-                break
+                if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
+                    self.has_more = True
+                    break
+        finally:
+            if not idle:
+                # The decoder may still borrow what was received, and that is the caller's to overwrite from now on.
+                decoder.feed(b"")
         if self.timeouts.idle is not None and any(isinstance(event, _DATA) for event in events):
             self._last_message = self._now
         if self._eof_waiting and not self.has_more:
