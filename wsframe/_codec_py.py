@@ -623,7 +623,7 @@ class Decoder:
         data = _bytes(data)
         if not data or self._failed:
             return
-        if self._position == len(self._buffer):
+        if self._position == len(self._buffer) and not self._fed:
             self._buffer = data
             self._position = 0
         else:
