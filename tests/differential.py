@@ -367,8 +367,8 @@ def compare_decoders(case: Case, compiled: Any, twin: Any) -> str:
     rhythm = case.rhythm
     if case.stream and rhythm > 1:
         # Where a streaming decoder cuts what came in several pieces is its own business.
-        mine, its = (drain(codec, codec.Decoder(*options), case) for codec in (compiled, twin))
-        return "" if mine == its else f"all in all: {mine!r}, twin {its!r}"
+        whole, other_whole = (drain(codec, codec.Decoder(*options), case) for codec in (compiled, twin))
+        return "" if whole == other_whole else f"all in all: {whole!r}, twin {other_whole!r}"
     one, two = compiled.Decoder(*options), twin.Decoder(*options)
     error_class = compiled.CodecError
     last = len(case.chunks) - 1
@@ -578,14 +578,16 @@ def smaller_cases(case: Case) -> Iterator[Case]:
     ):
         if candidate != case:
             yield candidate
-    for name, value in {
-        "max_size": MIB,
-        "max_fragments": 1000,
-        "compression": False,
-        "stream": False,
-    }.items():
-        if getattr(case, name) != value:
-            yield replace(case, **{name: value})
+    changes: list[dict[str, Any]] = [
+        {"max_size": MIB},
+        {"max_fragments": 1000},
+        {"compression": False},
+        {"stream": False},
+    ]
+    for change in changes:
+        candidate = replace(case, **change)
+        if candidate != case:
+            yield candidate
     chunks = case.chunks
     count = len(chunks)
     step = max(count // 2, 1)
@@ -671,12 +673,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {seed}, inputs {options.first} to {end - 1}, {options.processes} processes", flush=True)
     began = shown = time.monotonic()
     done = 0
+    results: Iterator[tuple[int, str]]
     if options.processes > 1:
         pool = multiprocessing.get_context("spawn").Pool(options.processes)
         results = pool.imap_unordered(work, jobs)
     else:
         pool = None
-        results = iter(map(work, jobs))
+        results = map(work, jobs)
     every = 1.0 if sys.stdout.isatty() else 20.0
     try:
         for count, difference in results:

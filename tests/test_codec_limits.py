@@ -375,12 +375,11 @@ def test_input_stays_in_order_when_it_is_fed_between_frames(codec: ModuleType) -
     """What is fed while older input waits comes after it, also where a frame ended with the oldest of it."""
     wire = one_by_one(b"".join(masked(fb.PING, bytes([number])) for number in range(4)))
     decoder = make(codec)
-    frames = []
+    frames: list[bytes] = []
     for chunk in wire:
         decoder.feed(chunk)
     while len(frames) < 4:
-        out: list[Any] = []
-        frame = decoder.decode(out)
+        frame = decoder.decode([])
         if frame is None:
             assert decoder.has_more
             continue

@@ -612,6 +612,8 @@ class Decoder:
     @property
     def pending(self) -> bool:
         """There are bytes of an unfinished frame or frames of an unfinished message; never after an error."""
+        if self._failed:
+            return False
         return self._opcode != 0 or self._position < len(self._buffer) or bool(self._fed)
 
     def feed(self, data: BytesLike) -> None:
@@ -647,9 +649,13 @@ class Decoder:
             # The compiled one cannot call what a subclass makes of append.
             raise TypeError(f"Argument 'out' has incorrect type (expected list, got {type(out).__name__})")
         self.has_more = False
+        if self._failed:
+            return None
         try:
             frame = self._decode(out)
         except BaseException:
+            # By itself enough, should there be no memory for the rest.
+            self._failed = True
             self._give_up()
             raise
         if frame is None:
@@ -658,7 +664,6 @@ class Decoder:
 
     def _give_up(self) -> None:
         """Keep nothing of what a failed connection has sent."""
-        self._failed = True
         self._buffer = b""
         self._position = 0
         self._fed.clear()
