@@ -141,3 +141,71 @@ def join_pieces(codec: Any, items: Iterable[Any]) -> list[Any]:
             joined.pop()
         joined.append(item)
     return joined
+
+
+#: What a decoder can meet: settings, and the chunks that it is fed.
+CASES: dict[str, tuple[dict[str, Any], list[bytes]]] = {
+    "short text": ({}, [masked(fb.TEXT, b"hello")]),
+    "three messages": ({}, [masked(fb.TEXT, b"hello") + masked(fb.BINARY, b"x") + masked(fb.TEXT, b"")]),
+    "long text": ({}, [masked(fb.TEXT, b"x" * 5000)]),
+    "text beyond ASCII": ({}, [masked(fb.TEXT, "é€𐍈".encode() * 30)]),
+    "text as bytes": ({"decode_text": False}, [masked(fb.TEXT, "é€𐍈".encode() * 30)]),
+    "long binary": ({}, [masked(fb.BINARY, bytes(70_000))]),
+    "one by one": ({}, [bytes([byte]) for byte in masked(fb.TEXT, "é€𐍈".encode() * 3)]),
+    "in pieces": ({}, [masked(fb.BINARY, b"a" * 999)[at : at + 100] for at in range(0, 1100, 100)]),
+    "fragments": ({}, [fragments(fb.TEXT, b"a" * 100, b"\xc3", b"\xa9" * 1, b"", b"b" * 5000)]),
+    "binary fragments": ({}, [fragments(fb.BINARY, b"", b"a" * 9000, b"b", b"")]),
+    "streamed": (
+        {"stream": True},
+        [
+            fragments(fb.TEXT, b"a" * 100, b"\xe2", b"\x82\xac")[:80],
+            fragments(fb.TEXT, b"a" * 100, b"\xe2", b"\x82\xac")[80:],
+        ],
+    ),
+    "streamed bytes": (
+        {"stream": True, "decode_text": False},
+        [fragments(fb.TEXT, b"abc", b"", b"\xc3\xa9")],
+    ),
+    "compressed": (
+        {"allow_rsv1": True},
+        [
+            fragments(fb.TEXT, b"abc" * 50, b"def", rsv=4)[:40],
+            fragments(fb.TEXT, b"abc" * 50, b"def", rsv=4)[40:],
+        ],
+    ),
+    "compressed and streamed": (
+        {"allow_rsv1": True, "stream": True},
+        [
+            fragments(fb.TEXT, b"abc" * 50, b"def", rsv=4)[:40],
+            fragments(fb.TEXT, b"abc" * 50, b"def", rsv=4)[40:],
+        ],
+    ),
+    "control": (
+        {},
+        [masked(fb.PING, b"p") + masked(fb.TEXT, b"a") + masked(fb.PONG) + masked(fb.CLOSE, b"\x03\xe8")],
+    ),
+    "control between fragments": (
+        {},
+        [
+            masked(fb.TEXT, b"a" * 200, fin=False)
+            + masked(fb.PING, b"x" * 125)
+            + masked(fb.CONTINUATION, b"b")
+            + masked(fb.PING)[:3],
+            masked(fb.PING)[3:] + masked(fb.BINARY, b"end"),
+        ],
+    ),
+    "used up slowly": (
+        {},
+        [masked(fb.BINARY, bytes(5000)) + b"\x82", b"\x81", b"\1\2\3\4", b"x" + masked(fb.PING) * 3],
+    ),
+    "more than the bound of work": (
+        {},
+        [masked(fb.BINARY, b"") * 9 + masked(fb.BINARY, bytes(1 << 20)) + masked(fb.TEXT, b"x")],
+    ),
+    "invalid text": ({}, [masked(fb.TEXT, b"ok") + masked(fb.TEXT, b"\xff" * 20)]),
+    "invalid text in fragments": ({"stream": True}, [fragments(fb.TEXT, b"ok", b"\xe2\x82", b"(")]),
+    "broken rule": ({}, [masked(fb.TEXT, b"ok") + masked(3), b"more"]),
+    "long form": ({}, [masked(fb.TEXT, b"ok") + masked(fb.TEXT, b"x", length_form=16)]),
+    "too big": ({"max_message_size": 500}, [fragments(fb.BINARY, b"x" * 400, b"y" * 101)]),
+    "too many": ({"max_fragments": 2}, [fragments(fb.BINARY, b"a", b"b", b"c")]),
+}

@@ -369,3 +369,29 @@ def test_feeding_nothing_changes_nothing(codec: ModuleType) -> None:
     outcome = decode(codec, b"", *[part for byte in one_by_one(BEFORE) for part in (byte, b"")])
     assert outcome.data == [b"before"]
     assert not outcome.pending
+
+
+def test_input_stays_in_order_when_it_is_fed_between_frames(codec: ModuleType) -> None:
+    """What is fed while older input waits comes after it, also where a frame ended with the oldest of it."""
+    wire = one_by_one(b"".join(masked(fb.PING, bytes([number])) for number in range(4)))
+    decoder = make(codec)
+    frames: list[bytes] = []
+    for chunk in wire:
+        decoder.feed(chunk)
+    while len(frames) < 4:
+        frame = decoder.decode([])
+        if frame is None:
+            assert decoder.has_more
+            continue
+        frames.append(frame.payload)
+        decoder.feed(b"")
+    assert frames == [b"\0", b"\1", b"\2", b"\3"]
+    # A frame that ends with one chunk, and two more chunks around the call that gives it out.
+    first, second, third = (masked(fb.PING, bytes([number])) for number in range(3))
+    decoder = make(codec)
+    decoder.feed(first)
+    decoder.feed(second)
+    assert decoder.decode([]).payload == b"\0"
+    decoder.feed(third)
+    assert [decoder.decode([]).payload for _ in range(2)] == [b"\1", b"\2"]
+    assert decoder.decode([]) is None

@@ -512,6 +512,36 @@ def test_a_received_buffer_may_be_reused(role: Role) -> None:
 
 
 @both_roles
+def test_a_received_buffer_may_be_reused_when_there_is_more(role: Role) -> None:
+    # Asyncio's connections share one receive buffer: what stays for the next call must not stay in there.
+    wire = b"".join(peer_frame(role, fb.PING, b"%d" % i) for i in range(600)) + peer_frame(
+        role, fb.TEXT, b"end"
+    )
+    buffer = bytearray(wire)
+    connection = Connection(role)
+    events = connection.receive_data(memoryview(buffer))
+    assert len(events) == 256
+    buffer[:] = b"\xff" * len(buffer)
+    buffer.append(0)
+    while connection.has_more:
+        events += connection.receive_data(b"")
+    assert events == [*(PingReceived(b"%d" % i) for i in range(600)), text("end")]
+
+
+@both_roles
+@pytest.mark.parametrize("last", [fb.CLOSE, 11])
+def test_a_received_buffer_is_let_go_of_at_the_end(role: Role, last: int) -> None:
+    for before in b"", peer_frame(role, fb.TEXT, b"a"):
+        buffer = bytearray(before + peer_frame(role, last) + b"more")
+        connection = Connection(role)
+        connection.receive_data(memoryview(buffer))
+        buffer.append(0)
+        trailing = bytearray(buffer)
+        connection = Connection(role, trailing_data=trailing)  # type: ignore[arg-type]
+        trailing.append(0)
+
+
+@both_roles
 def test_decode_text_false_leaves_validated_bytes(role: Role) -> None:
     connection = Connection(role, decode_text=False)
     (message,) = connection.receive_data(peer_frame(role, fb.TEXT, "ü".encode()))

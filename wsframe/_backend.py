@@ -83,6 +83,10 @@ def _make_frame(opcode: int, payload: bytes, fin: bool, rsv1: bool) -> Frame:
     return Frame(opcode, payload, fin, rsv1)
 
 
+def _make_error(code: int, reason: str) -> CodecError:
+    return CodecError(code, reason)
+
+
 def _reduce_message(value: Message) -> tuple[Any, ...]:
     return _make_message, (value.data, value.opcode)
 
@@ -95,6 +99,11 @@ def _reduce_frame(value: Frame) -> tuple[Any, ...]:
     return _make_frame, (value.opcode, value.payload, value.fin, value.rsv1)
 
 
+def _reduce_error(value: CodecError) -> tuple[Any, ...]:
+    return _make_error, (value.code, value.reason)
+
+
+copyreg.pickle(CodecError, _reduce_error)
 copyreg.pickle(Message, _reduce_message)
 copyreg.pickle(MessageChunk, _reduce_chunk)
 copyreg.pickle(Frame, _reduce_frame)

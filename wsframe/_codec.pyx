@@ -11,7 +11,9 @@ import os
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.long cimport PyLong_AsLongAndOverflow
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.number cimport PyNumber_Index
 from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
@@ -31,6 +33,7 @@ cdef extern from "Python.h":
     void *PyUnicode_DATA(object o)
     bint PyUnicode_IS_COMPACT_ASCII(object o)
     Py_ssize_t PyUnicode_GET_LENGTH(object o)
+    Py_ssize_t PY_SSIZE_T_MAX
 
 __all__ = [
     "Assembler",
@@ -81,10 +84,48 @@ cdef int get_buffer(data, Py_buffer *view) except -1:
     """The bytes of any bytes-like object, in one piece."""
     try:
         PyObject_GetBuffer(data, view, PyBUF_SIMPLE)
-    except BufferError:
-        # Such as every second byte of something.
+    except (BufferError, TypeError):
+        # Such as every second byte of something; and for what has no bytes the twin's words.
         PyObject_GetBuffer(bytes(memoryview(data)), view, PyBUF_SIMPLE)
     return 0
+
+
+cdef int get_key(key, uint8_t *target) except -1:
+    """The 4 bytes of a masking key."""
+    cdef Py_buffer view
+    if type(key) is bytes and PyBytes_GET_SIZE(key) == 4:
+        memcpy(target, PyBytes_AS_STRING(key), 4)
+        return 0
+    get_buffer(key, &view)
+    try:
+        if view.len != 4:
+            raise ValueError(f"a masking key has 4 bytes, not {view.len}")
+        memcpy(target, view.buf, 4)
+    finally:
+        PyBuffer_Release(&view)
+    return 0
+
+
+cdef object checked_data(data):
+    if not isinstance(data, (str, bytes)):
+        # It would have to be known to the garbage collector.
+        raise TypeError(f"data is a str or bytes, not {type(data).__name__}")
+    return data
+
+
+cdef int checked_opcode(opcode) except -1:
+    opcode = PyNumber_Index(opcode)
+    if not 0 <= opcode <= 15:
+        raise ValueError(f"an opcode has four bits: {opcode} is none")
+    return opcode
+
+
+cdef uint64_t checked_limit(limit) except? 1:
+    limit = PyNumber_Index(limit)
+    if limit < 0:
+        raise ValueError("a limit cannot be negative")
+    # Frame lengths are below 2**63 (s5.2), so that larger limits are none.
+    return min(limit, TOP_BIT - 1)
 
 
 cdef inline bint known_opcode(unsigned int opcode) noexcept:
@@ -102,14 +143,12 @@ cdef class Message:
     cdef readonly object data
     cdef readonly int opcode
 
-    def __init__(self, data, int opcode):
-        if self.opcode:
+    def __init__(self, data, opcode):
+        if self.data is not None:
             raise AttributeError("Message objects are read-only")
-        if not isinstance(data, (str, bytes)):
-            # It would have to be known to the garbage collector.
-            raise TypeError(f"data is a str or bytes, not {type(data).__name__}")
+        checked_data(data)
+        self.opcode = checked_opcode(opcode)
         self.data = data
-        self.opcode = opcode
 
     @property
     def is_text(self):
@@ -140,13 +179,12 @@ cdef class MessageChunk:
     cdef readonly bint first
     cdef readonly bint final
 
-    def __init__(self, data, int opcode, bint first, bint final):
-        if self.opcode:
+    def __init__(self, data, opcode, bint first, bint final):
+        if self.data is not None:
             raise AttributeError("MessageChunk objects are read-only")
-        if not isinstance(data, (str, bytes)):
-            raise TypeError(f"data is a str or bytes, not {type(data).__name__}")
+        checked_data(data)
+        self.opcode = checked_opcode(opcode)
         self.data = data
-        self.opcode = opcode
         self.first = first
         self.final = final
 
@@ -184,10 +222,12 @@ cdef class Frame:
     cdef readonly bint fin
     cdef readonly bint rsv1
 
-    def __init__(self, int opcode, bytes payload not None, bint fin=True, bint rsv1=False):
+    def __init__(self, opcode, payload, bint fin=True, bint rsv1=False):
         if self.payload is not None:
             raise AttributeError("Frame objects are read-only")
-        self.opcode = opcode
+        if type(payload) is not bytes:
+            raise TypeError(f"payload is bytes, not {type(payload).__name__}")
+        self.opcode = checked_opcode(opcode)
         self.payload = payload
         self.fin = fin
         self.rsv1 = rsv1
@@ -276,18 +316,15 @@ cdef bytes checked_utf8(bytes data):
 
 def apply_mask(data, key, offset=0):
     """XOR ``data`` with the masking key (RFC 6455 s5.3). See ``_codec_py.apply_mask``."""
-    cdef Py_buffer view, key_view
+    cdef Py_buffer view
+    cdef uint8_t mask[4]
     cdef uint32_t word
     cdef bytes result
-    get_buffer(key, &key_view)
-    try:
-        if key_view.len != 4:
-            raise ValueError(f"a masking key has 4 bytes, not {key_view.len}")
-        if offset < 0:
-            raise ValueError(f"offset must not be negative, but is {offset}")
-        word = ws_key_turn(ws_key(<const uint8_t *>key_view.buf), <size_t>(offset & 3))
-    finally:
-        PyBuffer_Release(&key_view)
+    get_key(key, mask)
+    offset = PyNumber_Index(offset)
+    if offset < 0:
+        raise ValueError(f"offset must not be negative, but is {offset}")
+    word = ws_key_turn(ws_key(mask), <size_t>(offset & 3))
     get_buffer(data, &view)
     try:
         result = PyBytes_FromStringAndSize(NULL, view.len)
@@ -320,7 +357,8 @@ cdef class MaskingKeys:
     cdef Py_ssize_t _position
     cdef unsigned long _generation
 
-    def __init__(self, random_bytes):
+    # Not __init__: nobody can make one without it, and whose pool would be None.
+    def __cinit__(self, random_bytes):
         self._random_bytes = random_bytes
         self._pool = b""
         self._position = 0
@@ -329,22 +367,33 @@ cdef class MaskingKeys:
     def next(self):
         """A fresh key of 4 bytes."""
         cdef Py_ssize_t position = self._position
+        cdef unsigned long generation
         if position + 4 > PyBytes_GET_SIZE(self._pool) or self._generation != fork_generation:
+            # Looked at before: a fork while the bytes are being made would leave both processes with them.
+            generation = fork_generation
             pool = self._random_bytes(1024)
-            if not isinstance(pool, bytes):
-                pool = bytes(pool)
+            if type(pool) is not bytes:
+                # bytes() alone would make zeros of a number.
+                pool = bytes(memoryview(pool))
             if len(pool) != 1024:
                 raise ValueError(f"random_bytes(1024) gave {len(pool)} bytes")
             self._pool = pool
-            self._generation = fork_generation
+            self._generation = generation
             position = 0
         self._position = position + 4
         return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self._pool) + position, 4)
 
 
-cdef int check_header(int opcode, Py_ssize_t length, bint fin, bint rsv1) except -1:
-    if opcode < 0 or not known_opcode(opcode):
+cdef int defined_opcode(opcode) except -1:
+    cdef int overflow = 0
+    opcode = PyNumber_Index(opcode)
+    cdef long number = PyLong_AsLongAndOverflow(opcode, &overflow)
+    if overflow or not 0 <= number <= 10 or not known_opcode(<unsigned int>number):
         raise ValueError(f"opcode {opcode} is not defined (RFC 6455 s5.2)")
+    return <int>number
+
+
+cdef int check_header(int opcode, object length, bint fin, bint rsv1) except -1:
     if opcode & CONTROL:
         # s5.5: All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
         if length > 125:
@@ -389,71 +438,71 @@ cdef inline void write_header(
         memcpy(target, key, 4)
 
 
-def encode_header(int opcode, length, bint fin=True, bint rsv1=False, key=None):
+def encode_header(opcode, length, bint fin=True, bint rsv1=False, key=None):
     """The header of a frame (RFC 6455 s5.2). See ``_codec_py.encode_header``."""
     cdef uint8_t header[14]
+    cdef uint8_t mask[4]
     cdef uint64_t size
+    cdef int code
+    opcode = PyNumber_Index(opcode)
+    length = PyNumber_Index(length)
+    code = defined_opcode(opcode)
+    check_header(code, length, fin, rsv1)
+    if key is not None:
+        get_key(key, mask)
     if length < 0:
         raise ValueError(f"a payload cannot have {length} bytes")
-    check_header(opcode, min(length, 126), fin, rsv1)
-    if key is not None and len(key) != 4:
-        raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
     if length >= TOP_BIT:
         raise ValueError("a payload must be shorter than 2**63 bytes (RFC 6455 s5.2)")
     size = length
-    cdef bytes mask = None if key is None else bytes(key)
-    write_header(header, opcode, size, fin, rsv1, NULL if mask is None else <const uint8_t *>PyBytes_AS_STRING(mask))
-    return PyBytes_FromStringAndSize(<const char *>header, header_size(size, mask is not None))
+    write_header(header, code, size, fin, rsv1, <const uint8_t *>NULL if key is None else <const uint8_t *>mask)
+    return PyBytes_FromStringAndSize(<char *>header, header_size(size, key is not None))
 
 
-cdef bytes build_frame(
-    int opcode, const uint8_t *payload, Py_ssize_t size, bint fin, bint rsv1, const uint8_t *key
-):
-    cdef int head
+cdef bytes build_frame(object opcode, const uint8_t *payload, Py_ssize_t size, bint fin, bint rsv1, object key):
+    cdef int code, head
     cdef bytes frame
+    cdef uint8_t mask[4]
     cdef uint8_t *target
-    check_header(opcode, size, fin, rsv1)
-    head = header_size(size, key != NULL)
-    if size > <Py_ssize_t>((<size_t>-1) >> 1) - 14:
+    code = defined_opcode(opcode)
+    if code & CONTROL or rsv1:
+        check_header(code, size, fin, rsv1)
+    if key is not None:
+        get_key(key, mask)
+    head = header_size(size, key is not None)
+    if size > PY_SSIZE_T_MAX - 14:
         raise OverflowError("the payload is too large for a frame in memory")
     frame = PyBytes_FromStringAndSize(NULL, head + size)
     target = <uint8_t *>PyBytes_AS_STRING(frame)
-    write_header(target, opcode, size, fin, rsv1, key)
-    if key == NULL:
+    write_header(target, code, size, fin, rsv1, <const uint8_t *>NULL if key is None else <const uint8_t *>mask)
+    if key is not None:
+        ws_xor(target + head, payload, size, ws_key(mask))
+    elif size:
         memcpy(target + head, payload, size)
-    else:
-        ws_xor(target + head, payload, size, ws_key(key))
     return frame
 
 
-def encode_frame(int opcode, payload, bint fin=True, bint rsv1=False, key=None):
+def encode_frame(opcode, payload, bint fin=True, bint rsv1=False, key=None):
     """A whole frame, masked when there is a key. See ``_codec_py.encode_frame``."""
     cdef Py_buffer view
-    cdef const uint8_t *mask = NULL
-    cdef bytes key_bytes
     cdef bytes encoded
-    if key is not None:
-        key_bytes = key if type(key) is bytes else bytes(key)
-        if PyBytes_GET_SIZE(key_bytes) != 4:
-            raise ValueError(f"a masking key has 4 bytes, not {len(key_bytes)}")
-        mask = <const uint8_t *>PyBytes_AS_STRING(key_bytes)
     if type(payload) is bytes:
         encoded = <bytes>payload
     elif isinstance(payload, str):
         if PyUnicode_IS_COMPACT_ASCII(payload):
             return build_frame(
-                opcode, <const uint8_t *>PyUnicode_DATA(payload), PyUnicode_GET_LENGTH(payload), fin, rsv1, mask
+                opcode, <const uint8_t *>PyUnicode_DATA(payload), PyUnicode_GET_LENGTH(payload), fin, rsv1, key
             )
         # Not PyUnicode_AsUTF8: that would keep a second copy inside the str for as long as it lives.
         encoded = PyUnicode_AsUTF8String(payload)
     else:
         get_buffer(payload, &view)
         try:
-            return build_frame(opcode, <const uint8_t *>view.buf, view.len, fin, rsv1, mask)
+            return build_frame(opcode, <const uint8_t *>view.buf, view.len, fin, rsv1, key)
         finally:
             PyBuffer_Release(&view)
     return build_frame(
-        opcode, <const uint8_t *>PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded), fin, rsv1, mask
+        opcode, <const uint8_t *>PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded), fin, rsv1, key
     )
 
 
@@ -485,20 +534,25 @@ cdef int read_length(const uint8_t *data, Py_ssize_t have, uint64_t *length, int
     return 1
 
 
-def decode_header(data, Py_ssize_t position=0):
+def decode_header(data, position=0):
     """Read the first bytes of a frame up to the masking key. See ``_codec_py.decode_header``."""
     cdef Py_buffer view
     cdef const uint8_t *start
+    cdef Py_ssize_t begin
     cdef uint64_t length
     cdef int size
     get_buffer(data, &view)
     try:
-        if position < 0 or position > view.len:
+        position = PyNumber_Index(position)
+        if position < 0:
+            raise ValueError(f"position must not be negative, but is {position}")
+        if position > view.len:
             return None
-        start = <const uint8_t *>view.buf + position
-        if not read_length(start, view.len - position, &length, &size):
+        begin = position
+        start = <const uint8_t *>view.buf + begin
+        if not read_length(start, view.len - begin, &length, &size):
             return None
-        return start[0], start[1], length, position + size
+        return start[0], start[1], length, begin + size
     finally:
         PyBuffer_Release(&view)
 
@@ -517,10 +571,7 @@ cdef class Assembler:
     cdef size_t _capacity
     cdef ws_utf8 _utf8
 
-    def __cinit__(self):
-        self._data = NULL
-
-    def __init__(self, bint stream, bint decode_text):
+    def __cinit__(self, bint stream, bint decode_text):
         self._stream = stream
         self._decode_text = decode_text
         self._clear()
@@ -544,7 +595,7 @@ cdef class Assembler:
         if wanted <= capacity:
             return 0
         # Grow by half: what was announced is not allocated before it has come.
-        capacity = max(wanted, capacity + (capacity >> 1), 64)
+        capacity = max(wanted, capacity + (capacity >> 1), <size_t>64)
         grown = <uint8_t *>PyMem_Realloc(self._data, capacity)
         if grown == NULL:
             raise MemoryError()
@@ -617,9 +668,10 @@ cdef class Assembler:
         if not valid:
             # The characters before it are out: the same is given out however the bytes were cut.
             raise CodecError(INVALID_DATA, BAD_UTF8)
-        # At most three bytes of a character stay, and nothing of a large piece is held for them.
         self._size -= whole
-        memmove(self._data, self._data + whole, self._size)
+        if self._size:
+            # At most three bytes of a character.
+            memmove(self._data, self._data + whole, self._size)
         return 0
 
     def begin(self, int opcode):
@@ -649,6 +701,9 @@ cdef class Decoder:
     # The input: somebody's buffer while _borrowed, else our own memory.
     cdef Py_buffer _view
     cdef bint _borrowed
+    # In the middle of feed or decode, where raw pointers are held. They run no Python code of their own, but letting go
+    # of somebody's buffer can (PEP 688), as can the garbage collector while an exception is made.
+    cdef bint _busy
     cdef uint8_t *_own
     cdef Py_ssize_t _capacity
     cdef const uint8_t *_input
@@ -670,7 +725,7 @@ cdef class Decoder:
     cdef uint64_t _left
     cdef uint32_t _key
 
-    def __init__(
+    def __cinit__(
         self,
         bint expect_masked,
         max_message_size,
@@ -680,9 +735,9 @@ cdef class Decoder:
         bint decode_text=True,
     ):
         self._mask_bit = MASKED if expect_masked else 0
-        # Frame lengths are below 2**63 (s5.2), so that larger limits are none.
-        self._max_size = min(max_message_size, TOP_BIT - 1)
-        self._max_fragments = min(max_fragments, TOP_BIT - 1)
+        max_message_size, max_fragments = PyNumber_Index(max_message_size), PyNumber_Index(max_fragments)
+        self._max_size = checked_limit(max_message_size)
+        self._max_fragments = checked_limit(max_fragments)
         self._allow_rsv1 = allow_rsv1
         self._stream = stream
         self._decode_text = decode_text
@@ -698,24 +753,38 @@ cdef class Decoder:
         """There are bytes of an unfinished frame or frames of an unfinished message; never after an error."""
         return self._opcode != 0 or self._position < self._end
 
-    def feed(self, data not None):
-        """Take received bytes; ``decode`` does the work."""
+    def feed(self, data):
+        """Take received bytes; ``decode`` does the work. See ``_codec_py.Decoder``."""
         cdef Py_buffer view
-        if self._borrowed:
-            self._keep_rest()
-        if self._position == self._end and not self._failed:
-            get_buffer(data, &self._view)
-            self._borrowed = True
-            self._input = <const uint8_t *>self._view.buf
-            self._position = 0
-            self._end = self._view.len
-            return
+        cdef bint taken = False
+        # First, for it may run Python code.
         get_buffer(data, &view)
         try:
-            if not self._failed:
-                self._append(<const uint8_t *>view.buf, view.len)
+            self._begin_work()
+            try:
+                if self._borrowed:
+                    self._keep_rest()
+                if self._failed:
+                    pass
+                elif self._position == self._end:
+                    self._view = view
+                    self._borrowed = taken = True
+                    self._input = <const uint8_t *>view.buf
+                    self._position = 0
+                    self._end = view.len
+                else:
+                    self._append(<const uint8_t *>view.buf, view.len)
+            finally:
+                self._busy = False
         finally:
-            PyBuffer_Release(&view)
+            if not taken:
+                PyBuffer_Release(&view)
+
+    cdef int _begin_work(self) except -1:
+        if self._busy:
+            raise RuntimeError("the decoder is at work: it cannot be used from inside its own feed or decode")
+        self._busy = True
+        return 0
 
     def keep_rest(self):
         """Stop borrowing what was fed: what is left of it is copied. See ``_codec_py.Decoder``."""
@@ -727,7 +796,7 @@ cdef class Decoder:
         cdef Py_ssize_t kept = self._end - self._position
         cdef Py_ssize_t capacity
         cdef uint8_t *grown
-        if size > ((<size_t>-1) >> 2) - kept:
+        if size > (PY_SSIZE_T_MAX >> 1) - kept:
             raise MemoryError()
         if self._position > kept:
             memmove(self._own, self._own + self._position, kept)
@@ -750,13 +819,19 @@ cdef class Decoder:
         """Let go of somebody's buffer, or of our own when it is used up; what is left over is copied."""
         cdef Py_ssize_t position = self._position, end = self._end
         if self._borrowed:
-            self._position = self._end = 0
-            try:
-                if position < end:
+            if position < end:
+                self._position = self._end = 0
+                try:
                     self._append(<const uint8_t *>self._view.buf + position, end - position)
-            finally:
-                self._borrowed = False
-                PyBuffer_Release(&self._view)
+                except:
+                    # Nothing has changed.
+                    self._position = position
+                    self._end = end
+                    raise
+            else:
+                self._position = self._end = 0
+            self._borrowed = False
+            PyBuffer_Release(&self._view)
         if self._position == self._end:
             # An idle connection keeps nothing.
             PyMem_Free(self._own)
@@ -767,17 +842,18 @@ cdef class Decoder:
             self._shrink()
         return 0
 
-    cdef int _shrink(self) except -1:
+    cdef void _shrink(self) noexcept:
         """Most of our own memory is used up: do not hold it for the little that is left."""
-        cdef uint8_t *large = self._own
-        cdef Py_ssize_t position = self._position, end = self._end
-        self._own = NULL
-        self._capacity = self._position = self._end = 0
-        try:
-            self._append(large + position, end - position)
-        finally:
-            PyMem_Free(large)
-        return 0
+        cdef Py_ssize_t size = self._end - self._position
+        cdef uint8_t *small = <uint8_t *>PyMem_Malloc(size)
+        if small == NULL:
+            # Then it stays as it is.
+            return
+        memcpy(small, self._own + self._position, size)
+        PyMem_Free(self._own)
+        self._input = self._own = small
+        self._position = 0
+        self._end = self._capacity = size
 
     cdef int _give_up(self) except -1:
         """Keep nothing of what a failed connection has sent."""
@@ -793,15 +869,18 @@ cdef class Decoder:
     def decode(self, list out not None):
         """Append finished messages (or chunks) to ``out`` until something else comes. See ``_codec_py.Decoder``."""
         cdef Frame frame
+        self._begin_work()
         self.has_more = False
         try:
             frame = self._run(out)
-        except CodecError:
+            if frame is None:
+                self._budget = BUDGET
+                self._keep_rest()
+        except:
             self._give_up()
             raise
-        if frame is None:
-            self._budget = BUDGET
-            self._keep_rest()
+        finally:
+            self._busy = False
         return frame
 
     cdef Frame _run(self, list out):

@@ -11,6 +11,7 @@ import io
 import os
 from codecs import utf_8_decode
 from collections.abc import Callable
+from operator import index
 from typing import Any, ClassVar, NoReturn, final
 
 __all__ = [
@@ -118,8 +119,9 @@ class Message(_Value):
     opcode: int
 
     def __init__(self, data: str | bytes, opcode: int) -> None:
-        _set_message_data(self, data)
-        _set_message_opcode(self, opcode)
+        _refuse_again(self)
+        _set(self, "data", _checked_data(data))
+        _set(self, "opcode", _checked_opcode(opcode))
 
     @property
     def is_text(self) -> bool:
@@ -127,9 +129,21 @@ class Message(_Value):
         return self.opcode == TEXT
 
 
-# Messages are made by the million, and a slot's own setter is the fastest way around the refusing __setattr__.
+# Messages are made by the million: without __init__, which need not check what the codec itself gives, and with the
+# slots' own setters, which are the fastest way around the refusing __setattr__.
+_new = object.__new__
 _set_message_data = Message.__dict__["data"].__set__
 _set_message_opcode = Message.__dict__["opcode"].__set__
+
+
+def _new_message(data: str | bytes, opcode: int) -> Message:
+    message = _new(Message)
+    _set_message_data(message, data)
+    _set_message_opcode(message, opcode)
+    return message
+
+
+_make_message: Callable[[str | bytes, int], Message] = _new_message
 
 
 @final
@@ -151,10 +165,11 @@ class MessageChunk(_Value):
     final: bool
 
     def __init__(self, data: str | bytes, opcode: int, first: bool, final: bool) -> None:
-        _set(self, "data", data)
-        _set(self, "opcode", opcode)
-        _set(self, "first", first)
-        _set(self, "final", final)
+        _refuse_again(self)
+        _set(self, "data", _checked_data(data))
+        _set(self, "opcode", _checked_opcode(opcode))
+        _set(self, "first", bool(first))
+        _set(self, "final", bool(final))
 
     @property
     def is_text(self) -> bool:
@@ -181,19 +196,43 @@ class Frame(_Value):
     rsv1: bool
 
     def __init__(self, opcode: int, payload: bytes, fin: bool = True, rsv1: bool = False) -> None:
-        _set(self, "opcode", opcode)
+        _refuse_again(self)
+        if type(payload) is not bytes:
+            raise TypeError(f"payload is bytes, not {type(payload).__name__}")
+        _set(self, "opcode", _checked_opcode(opcode))
         _set(self, "payload", payload)
-        _set(self, "fin", fin)
-        _set(self, "rsv1", rsv1)
+        _set(self, "fin", bool(fin))
+        _set(self, "rsv1", bool(rsv1))
 
 
 _set = object.__setattr__
+
+
+def _refuse_again(value: _Value) -> None:
+    """Read-only is read-only for a second ``__init__`` as well."""
+    if hasattr(value, "opcode"):
+        raise AttributeError(f"{type(value).__name__} objects are read-only")
+
+
+def _checked_data(data: str | bytes) -> str | bytes:
+    if not isinstance(data, str | bytes):
+        raise TypeError(f"data is a str or bytes, not {type(data).__name__}")
+    return data
+
+
+def _checked_opcode(opcode: int) -> int:
+    opcode = index(opcode)
+    if not 0 <= opcode <= 15:
+        raise ValueError(f"an opcode has four bits: {opcode} is none")
+    # Of an enum's member the number alone.
+    return int(opcode)
 
 
 def adopt(codec: Any) -> None:
     """Make the value and error classes of another codec from now on, so that a process has one set of them."""
     for name in ("CodecError", "Frame", "Message", "MessageChunk"):
         globals()[name] = getattr(codec, name)
+    globals()["_make_message"] = codec.Message
 
 
 def apply_mask(data: BytesLike, key: BytesLike, offset: int = 0) -> bytes:
@@ -207,11 +246,10 @@ def apply_mask(data: BytesLike, key: BytesLike, offset: int = 0) -> bytes:
     Raises:
         ValueError: the key is not 4 bytes long, or the offset is negative.
     """
-    if len(key) != 4:
-        raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+    key = _key(key)
+    offset = index(offset)
     if offset < 0:
         raise ValueError(f"offset must not be negative, but is {offset}")
-    key = bytes(key)
     turn = offset & 3
     if turn:
         key = key[turn:] + key[:turn]
@@ -221,6 +259,13 @@ def apply_mask(data: BytesLike, key: BytesLike, offset: int = 0) -> bytes:
 def _bytes(data: BytesLike) -> bytes:
     # bytes() alone would make zeros of a number and take any iterable.
     return data if type(data) is bytes else bytes(memoryview(data))
+
+
+def _key(key: BytesLike) -> bytes:
+    key = _bytes(key)
+    if len(key) != 4:
+        raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+    return key
 
 
 def _xor(data: bytes, key: bytes) -> bytes:
@@ -262,11 +307,13 @@ class MaskingKeys:
         """A fresh key of 4 bytes."""
         position = self._position
         if position >= len(self._pool) or self._generation != _fork_generation:
-            pool = self._random_bytes(self.POOL_SIZE)
+            # Looked at before: a fork while the bytes are being made would leave both processes with them.
+            generation = _fork_generation
+            pool = _bytes(self._random_bytes(self.POOL_SIZE))
             if len(pool) != self.POOL_SIZE:
                 raise ValueError(f"random_bytes({self.POOL_SIZE}) gave {len(pool)} bytes")
             self._pool = pool
-            self._generation = _fork_generation
+            self._generation = generation
             position = 0
         self._position = position + 4
         return self._pool[position : position + 4]
@@ -285,7 +332,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def encode_header(
-    opcode: int, length: int, fin: bool = True, rsv1: bool = False, key: bytes | None = None
+    opcode: int, length: int, fin: bool = True, rsv1: bool = False, key: BytesLike | None = None
 ) -> bytes:
     """The header of a frame, with the masking key at its end if there is one (RFC 6455 s5.2).
 
@@ -300,6 +347,9 @@ def encode_header(
         ValueError: the opcode or the length is impossible, a control frame is fragmented, compressed or over
             125 bytes (s5.5), a continuation frame has the compression bit, or the key is not 4 bytes long.
     """
+    if type(opcode) is not int:
+        opcode = index(opcode)
+    length = index(length)
     if opcode not in _KNOWN_OPCODES:
         raise ValueError(f"opcode {opcode} is not defined (RFC 6455 s5.2)")
     if opcode & _CONTROL:
@@ -317,8 +367,7 @@ def encode_header(
     first = opcode | (_FIN if fin else 0) | (_RSV1 if rsv1 else 0)
     masked = 0
     if key is not None:
-        if len(key) != 4:
-            raise ValueError(f"a masking key has 4 bytes, not {len(key)}")
+        key = _key(key)
         masked = _MASKED
     # s5.2: the minimal number of bytes MUST be used to encode the length.
     if length < 126:
@@ -335,7 +384,7 @@ def encode_header(
 
 
 def encode_frame(
-    opcode: int, payload: BytesLike | str, fin: bool = True, rsv1: bool = False, key: bytes | None = None
+    opcode: int, payload: BytesLike | str, fin: bool = True, rsv1: bool = False, key: BytesLike | None = None
 ) -> bytes:
     """A whole frame, masked when there is a key.
 
@@ -349,9 +398,10 @@ def encode_frame(
     Raises:
         ValueError: as `encode_header`; also when a ``str`` has lone surrogates (``UnicodeEncodeError``).
     """
-    data = payload.encode() if isinstance(payload, str) else _bytes(payload)
+    # By the class: a subclass's own idea of encoding is not asked for.
+    data = str.encode(payload) if isinstance(payload, str) else _bytes(payload)
     header = encode_header(opcode, len(data), fin, rsv1, key)
-    return header + (data if key is None else _xor(data, key))
+    return header + (data if key is None else _xor(data, header[-4:]))
 
 
 def decode_header(data: BytesLike, position: int = 0) -> tuple[int, int, int, int] | None:
@@ -367,7 +417,16 @@ def decode_header(data: BytesLike, position: int = 0) -> tuple[int, int, int, in
 
     Raises:
         CodecError: the length is not minimal or has its top bit set (1002, s5.2).
+        ValueError: the position is negative.
     """
+    data = _bytes(data)
+    position = index(position)
+    if position < 0:
+        raise ValueError(f"position must not be negative, but is {position}")
+    return _read_header(data, position)
+
+
+def _read_header(data: bytes, position: int) -> tuple[int, int, int, int] | None:
     have = len(data) - position
     if have < 2:
         return None
@@ -392,7 +451,8 @@ def decode_header(data: BytesLike, position: int = 0) -> tuple[int, int, int, in
 class Assembler:
     """Put one message together from pieces of its unmasked, uncompressed payload (RFC 6455 s5.4, s5.6).
 
-    Text is checked piece by piece and fails at the first byte that cannot become valid UTF-8 (s8.1).
+    Text is checked piece by piece and fails at the first byte that cannot become valid UTF-8 (s8.1). After any
+    exception only ``begin`` makes sense.
 
     Args:
         stream: give out a `MessageChunk` for each piece instead of one `Message` at the end.
@@ -426,13 +486,13 @@ class Assembler:
             if data or final:
                 self._give_chunk(data, final, out)
         elif final and self._parts is None:
-            out.append(Message(data, self._opcode))
+            out.append(_make_message(data, self._opcode))
         else:
             if self._parts is None:
                 self._parts = io.StringIO() if isinstance(data, str) else io.BytesIO()
             self._parts.write(data)  # type: ignore[arg-type]
             if final:
-                out.append(Message(self._parts.getvalue(), self._opcode))
+                out.append(_make_message(self._parts.getvalue(), self._opcode))
                 self._parts = None
 
     def _give_chunk(self, data: str | bytes, final: bool, out: list[Any]) -> None:
@@ -515,6 +575,10 @@ class Decoder:
         stream: bool = False,
         decode_text: bool = True,
     ) -> None:
+        max_message_size = index(max_message_size)
+        max_fragments = index(max_fragments)
+        if max_message_size < 0 or max_fragments < 0:
+            raise ValueError("a limit cannot be negative")
         self._mask_bit = _MASKED if expect_masked else 0
         self._max_size = max_message_size
         self._max_fragments = max_fragments
@@ -548,14 +612,20 @@ class Decoder:
     @property
     def pending(self) -> bool:
         """There are bytes of an unfinished frame or frames of an unfinished message; never after an error."""
+        if self._failed:
+            return False
         return self._opcode != 0 or self._position < len(self._buffer) or bool(self._fed)
 
     def feed(self, data: BytesLike) -> None:
-        """Take received bytes; ``decode`` does the work. They may be borrowed until it gives None or raises."""
+        """Take received bytes; ``decode`` does the work.
+
+        The compiled codec may go on looking at ``data`` until ``decode`` returns None or raises, or until the next
+        ``feed``. An exception (a TypeError, or out of memory) means that nothing was taken.
+        """
         data = _bytes(data)
         if not data or self._failed:
             return
-        if self._position == len(self._buffer):
+        if self._position == len(self._buffer) and not self._fed:
             self._buffer = data
             self._position = 0
         else:
@@ -575,11 +645,21 @@ class Decoder:
 
         Raises:
             CodecError: the peer broke the protocol. What came before it is in ``out``. From then on input is ignored.
+
+        Any other exception that ends it halfway, such as MemoryError, ends the decoder in the same way: going on with a
+        lost place in the input would mean to take payload for headers.
         """
+        if type(out) is not list:
+            # The compiled one cannot call what a subclass makes of append.
+            raise TypeError(f"Argument 'out' has incorrect type (expected list, got {type(out).__name__})")
         self.has_more = False
+        if self._failed:
+            return None
         try:
             frame = self._decode(out)
-        except CodecError:
+        except BaseException:
+            # By itself enough, should there be no memory for the rest.
+            self._failed = True
             self._give_up()
             raise
         if frame is None:
@@ -588,7 +668,6 @@ class Decoder:
 
     def _give_up(self) -> None:
         """Keep nothing of what a failed connection has sent."""
-        self._failed = True
         self._buffer = b""
         self._position = 0
         self._fed.clear()
@@ -630,6 +709,7 @@ class Decoder:
         longest = self._express_size
         decode_text = self._decode_text
         append = out.append
+        make_message = _make_message
         from_bytes = int.from_bytes
         while position + 2 <= end and budget > 0:
             first = buffer[position]
@@ -657,13 +737,13 @@ class Decoder:
                     number = from_bytes(payload, "little") ^ from_bytes((key * 32)[:length], "little")
                     payload = number.to_bytes(length, "little")
             if first == 0x82:
-                append(Message(payload, BINARY))
+                append(make_message(payload, BINARY))
             else:
                 try:
                     text = str(payload, "utf-8")
                 except UnicodeDecodeError:
                     raise CodecError(_INVALID_DATA, _BAD_UTF8) from None
-                append(Message(text if decode_text else payload, TEXT))
+                append(make_message(text if decode_text else payload, TEXT))
             position = stop
             budget -= length + _OBJECT_COST
         self._position = position
@@ -678,7 +758,7 @@ class Decoder:
         if self._position + 2 > end:
             return None
         self._judge(buffer[self._position], buffer[self._position + 1])
-        found = decode_header(buffer, self._position)
+        found = _read_header(buffer, self._position)
         if found is None:
             return None
         first, _, length, position = found

@@ -122,7 +122,8 @@ class Connection(Sending):
         self._untimed = True
         self.has_more = bool(trailing_data)
         if trailing_data:
-            self._decoder.feed(trailing_data)
+            # Not borrowed: the first receive_data may be far away.
+            self._decoder.feed(bytes(trailing_data))
 
     @property
     def connection(self) -> Connection:
