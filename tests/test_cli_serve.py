@@ -42,6 +42,7 @@ class Serving:
         found = re.search(r"wss?://\S+", self.process.stdout.readline())
         assert found is not None
         self.uri = found.group()
+        self.page = self.process.stdout.readline()
 
     def stop(self, number: int = signal.SIGTERM) -> str:
         """Send a signal; return what else was printed."""
@@ -79,6 +80,7 @@ def test_it_echoes_and_says_what_happened(start: Starter) -> None:
     assert wsframe.__version__ in serving.banner
     assert wsframe.backend_description in serving.banner
     assert serving.uri.startswith("ws://127.0.0.1:")
+    assert serving.page == f"a page to try it is at {serving.uri.replace('ws:', 'http:')}\n"
     run(echoed(serving.uri + "path", "text", b"binary", "x" * (2 << 20), max_message_size=4 << 20))
     with pytest.raises(HandshakeRejected):
         run(echoed(serving.uri, origin="https://elsewhere.example"))
@@ -102,8 +104,7 @@ def test_signals_close_with_1001(start: Starter, number: int) -> None:
         return output
 
     # Without -v there is no line about connections.
-    page = serving.uri.replace("ws:", "http:")
-    assert run(client()) == f"a page to try it is at {page}\nclosing\n"
+    assert run(client()) == "closing\n"
 
 
 def test_a_browser_gets_a_page(start: Starter) -> None:
