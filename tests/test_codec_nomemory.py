@@ -1,4 +1,4 @@
-"""Out of memory: `tests/nomemory.py` lets every allocation fail, in a process of its own, because it might not survive."""
+"""Out of memory: `tests/nomemory.py` lets every allocation fail; a process of its own, because it might not survive."""
 
 from __future__ import annotations
 
