@@ -118,7 +118,7 @@ class Builder:
         site = self.tree / "site"
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
-            archive.extractall(site)
+            archive.extractall(site)  # noqa: S202
         expect(
             title,
             "an extension in the wheel",
