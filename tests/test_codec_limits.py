@@ -401,6 +401,8 @@ def test_input_stays_in_order_when_it_is_fed_between_frames(codec: ModuleType) -
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="PEP 688: buffers made by Python code")
 def test_a_buffer_that_calls_back(codec: ModuleType) -> None:
     """Letting go of somebody's buffer can run their code, and that finds no decoder in the middle of its work."""
+    if not codec.__name__.endswith("._codec"):
+        pytest.skip("the pure codec holds nobody's buffer")
     decoder = make(codec)
     calls: list[str] = []
 
@@ -413,11 +415,13 @@ def test_a_buffer_that_calls_back(codec: ModuleType) -> None:
             return memoryview(self.data)
 
         def __release_buffer__(self, view: memoryview) -> None:
-            for call in lambda: decoder.feed(b"x" * 1000), lambda: decoder.decode([]):
-                try:
+            calls_back: list[Callable[[], object]] = [
+                lambda: decoder.feed(b"x" * 1000),
+                lambda: decoder.decode([]),
+            ]
+            for call in calls_back:
+                with pytest.raises(RuntimeError, match="at work"):
                     call()
-                except RuntimeError as exc:
-                    assert "at work" in str(exc)
             calls.append("released")
             view.release()
 
@@ -432,5 +436,4 @@ def test_a_buffer_that_calls_back(codec: ModuleType) -> None:
                 break
             items.append(frame)
     assert calls.count("taken") == calls.count("released") == 2
-    if codec.__name__.endswith("_codec"):
-        assert [getattr(item, "data", None) or item.payload for item in items] == ["abc", b"ping", "end"]
+    assert [getattr(item, "data", None) or item.payload for item in items] == ["abc", b"ping", "end"]
