@@ -32,10 +32,20 @@ def extensions() -> list[Extension]:
         depends=["wsframe/_codec.h"],
         # gcc vectorises the masking loops fully only from here on.
         extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
-        # Without a compiler the installation goes on, and the pure codec is used.
-        optional=wanted != "1",
     )
-    return cythonize([codec])
+    try:
+        found = cythonize([codec])
+    except Exception as exc:
+        # Such as a source tree that cannot be written to.
+        if wanted == "1":
+            raise
+        print(f"Cython failed, the codec is not compiled: {exc!r}")
+        return []
+    for extension in found:
+        # Without a compiler the installation goes on, and the pure codec is used. (Said here, for cythonize makes new
+        # objects and forgets it.)
+        extension.optional = wanted != "1"
+    return found
 
 
 setup(ext_modules=extensions())

@@ -206,7 +206,12 @@ def sweep_functions(codec: ModuleType) -> int:
     key = bytearray(b"abcd")
     data = bytearray(b"x" * 300)
     every_second = memoryview(bytes(data))[::2]
-    keys = codec.MaskingKeys(lambda size: b"k" * size)
+
+    # Made here, for CPython 3.12 itself crashes where it has no memory for a new function.
+    def source(size: int) -> bytes:
+        return b"k" * size
+
+    keys = codec.MaskingKeys(source)
     header = fb.build(fb.BINARY, declared_length=1 << 40)
 
     def assemble() -> list[Any]:
@@ -219,7 +224,7 @@ def sweep_functions(codec: ModuleType) -> int:
         return out
 
     def new_keys() -> Any:
-        return codec.MaskingKeys(lambda size: b"k" * size).next()
+        return codec.MaskingKeys(source).next()
 
     return sum(
         itertools.starmap(

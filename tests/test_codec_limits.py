@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -395,3 +396,44 @@ def test_input_stays_in_order_when_it_is_fed_between_frames(codec: ModuleType) -
     decoder.feed(third)
     assert [decoder.decode([]).payload for _ in range(2)] == [b"\1", b"\2"]
     assert decoder.decode([]) is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="PEP 688: buffers made by Python code")
+def test_a_buffer_that_calls_back(codec: ModuleType) -> None:
+    """Letting go of somebody's buffer can run their code, and that finds no decoder in the middle of its work."""
+    if not codec.__name__.endswith("._codec"):
+        pytest.skip("the pure codec holds nobody's buffer")
+    decoder = make(codec)
+    calls: list[str] = []
+
+    class Treacherous:
+        def __init__(self, data: bytes) -> None:
+            self.data = data
+
+        def __buffer__(self, flags: int) -> memoryview:
+            calls.append("taken")
+            return memoryview(self.data)
+
+        def __release_buffer__(self, view: memoryview) -> None:
+            calls_back: list[Callable[[], object]] = [
+                lambda: decoder.feed(b"x" * 1000),
+                lambda: decoder.decode([]),
+            ]
+            for call in calls_back:
+                with pytest.raises(RuntimeError, match="at work"):
+                    call()
+            calls.append("released")
+            view.release()
+
+    wire = masked(fb.TEXT, b"abc") + masked(fb.PING, b"ping") + masked(fb.TEXT, b"end")
+    items: list[Any] = []
+    for chunk in wire[:5], wire[5:]:
+        buffer: Any = Treacherous(chunk)
+        decoder.feed(buffer)
+        while True:
+            frame = decoder.decode(items)
+            if frame is None:
+                break
+            items.append(frame)
+    assert calls.count("taken") == calls.count("released") == 2
+    assert [getattr(item, "data", None) or item.payload for item in items] == ["abc", b"ping", "end"]

@@ -1,8 +1,9 @@
-"""Out of memory: `tests/nomemory.py` lets every allocation fail, in a process of its own, as it might not survive."""
+"""Out of memory: `tests/nomemory.py` lets every allocation fail; a process of its own, because it might not survive."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ def test_every_allocation_may_fail(name: str) -> None:
     run = subprocess.run(
         [sys.executable, "-X", "faulthandler", "nomemory.py", name],
         cwd=Path(__file__).parent,
+        # This copy of the package, wherever it was found.
+        env={**os.environ, "PYTHONPATH": str(Path(str(_backend.__file__)).parent.parent)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -44,7 +44,13 @@ def test_a_missing_peer(tmp_path: Path, required: str, status: int, summary: str
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "."],
         cwd=tmp_path,
-        env={**os.environ, "WSFRAME_REQUIRE_PEERS": required},
+        # One codec, so that every test counts once.
+        env={
+            **os.environ,
+            "WSFRAME_PURE_PYTHON": "1",
+            "WSFRAME_REQUIRE_CYTHON": "0",
+            "WSFRAME_REQUIRE_PEERS": required,
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -54,3 +60,25 @@ def test_a_missing_peer(tmp_path: Path, required: str, status: int, summary: str
     assert run.returncode == status, run.stdout
     assert summary in run.stdout.splitlines()[-1]
     assert ("WSFRAME_REQUIRE_PEERS=1, but: Skipped: no such peer either" in run.stdout) == bool(status)
+
+
+def test_a_missing_extension(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((Path(__file__).parent / "conftest.py").read_text(encoding="utf-8"))
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    for required, status in ("0", 0), ("", 0), ("1", 2):
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "."],
+            cwd=tmp_path,
+            env={**os.environ, "WSFRAME_PURE_PYTHON": "1", "WSFRAME_REQUIRE_CYTHON": required},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert bool(run.returncode) == bool(status), run.stdout
+        told = (
+            "WSFRAME_REQUIRE_CYTHON=1, but the codec is: python (WSFRAME_PURE_PYTHON=1)"
+            in run.stdout + run.stderr
+        )
+        assert told == bool(status)

@@ -761,24 +761,26 @@ cdef class Decoder:
         get_buffer(data, &view)
         try:
             self._begin_work()
-            try:
-                if self._borrowed:
-                    self._keep_rest()
-                if self._failed:
-                    pass
-                elif self._position == self._end:
-                    self._view = view
-                    self._borrowed = taken = True
-                    self._input = <const uint8_t *>view.buf
-                    self._position = 0
-                    self._end = view.len
-                else:
-                    self._append(<const uint8_t *>view.buf, view.len)
-            finally:
-                self._busy = False
+        except:
+            PyBuffer_Release(&view)
+            raise
+        try:
+            if self._borrowed:
+                self._keep_rest()
+            if self._failed:
+                pass
+            elif self._position == self._end:
+                self._view = view
+                self._borrowed = taken = True
+                self._input = <const uint8_t *>view.buf
+                self._position = 0
+                self._end = view.len
+            else:
+                self._append(<const uint8_t *>view.buf, view.len)
         finally:
             if not taken:
                 PyBuffer_Release(&view)
+            self._busy = False
 
     cdef int _begin_work(self) except -1:
         if self._busy:
