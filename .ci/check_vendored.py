@@ -63,7 +63,10 @@ def is_core_test(source: str, above_core: list[str]) -> bool:
     if not re.search(r"^\s*(from|import) wsframe\b", source, re.MULTILINE):
         return False
     if re.search(
-        r"^\s*(from|import) (asyncio|socket|subprocess|autobahn|bench|examples)\b", source, re.MULTILINE
+        # The modules named ...helpers are about adapters and commands.
+        r"^\s*(from|import) (asyncio|socket|subprocess|autobahn|bench|examples|\w+helpers)\b",
+        source,
+        re.MULTILINE,
     ):
         return False
     return not re.search(rf"\bwsframe(\.|/| import (.*\W)?)({'|'.join(above_core)})\b", source)
