@@ -340,6 +340,8 @@ def opened(
     *headers: str, receive_buffer: int | None = None, then: bytes = b"", **options: Any
 ) -> Iterator[tuple[WebSocket, Raw]]:
     """A client of ours and the bare socket that serves it; the client is aborted in the end if it must be."""
+    # Nobody answers pings here: on a machine that stands still for a while they would come between what is expected.
+    options.setdefault("ping_interval", None)
     with Listener(receive_buffer) as listener:
         job = Job(lambda: connect(listener.uri, **options))
         with listener.accept() as raw:

@@ -218,7 +218,7 @@ def patched(sock: socket.socket) -> PatchedSocket:
 def test_foreign_sockets_are_never_blocked_in() -> None:
     ours, theirs = socket.socketpair()
     with Raw(theirs, masks=False) as raw:
-        job = Job(lambda: connect("ws://example.com/", sock=patched(ours)))
+        job = Job(lambda: connect("ws://example.com/", sock=patched(ours), ping_interval=None))
         raw.accept_websocket(then=b"\x81\x02hi")
         with job.result() as ws:
             assert ws.recv() == "hi"
