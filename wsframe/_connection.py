@@ -186,34 +186,36 @@ class Connection(Sending):
         out: list[Event] = events if self.state is _OPEN else []
         begin = delivered = frames = 0
         self.has_more = False
-        if self._last_word is not None:
-            self._conclude(self._last_word, events)
-        while not self._discard:
-            try:
-                if frame is None:
-                    begin = len(out)
-                    frame = decoder.decode(out)
+        try:
+            if self._last_word is not None:
+                self._conclude(self._last_word, events)
+            while not self._discard:
+                try:
                     if frame is None:
-                        self.has_more = decoder.has_more
-                        break
-                delivered += _payload(out, begin)
-                frames += 1
-                if frame.opcode < _CLOSE:
-                    delivered += self._inflate(frame, out)
-                elif frame.opcode == _CLOSE:
-                    self._conclude_after_messages(frame, events)
-                else:
-                    self._control(frame, events)
-            except CodecError as exc:
-                self._conclude_after_messages(_without_traceback(exc), events)
-            frame = None
-            if self.has_more:
-                break
-            if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
-                self.has_more = True
-                break
-        # The caller may use its buffer for something else before it calls again, if it does.
-        decoder.keep_rest()
+                        begin = len(out)
+                        frame = decoder.decode(out)
+                        if frame is None:
+                            self.has_more = decoder.has_more
+                            break
+                    delivered += _payload(out, begin)
+                    frames += 1
+                    if frame.opcode < _CLOSE:
+                        delivered += self._inflate(frame, out)
+                    elif frame.opcode == _CLOSE:
+                        self._conclude_after_messages(frame, events)
+                    else:
+                        self._control(frame, events)
+                except CodecError as exc:
+                    self._conclude_after_messages(_without_traceback(exc), events)
+                frame = None
+                if self.has_more:
+                    break
+                if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
+                    self.has_more = True
+                    break
+        finally:
+            # The caller may use its buffer for something else before it calls again, if it does.
+            decoder.keep_rest()
         if self.timeouts.idle is not None and any(isinstance(event, _DATA) for event in events):
             self._last_message = self._now
         if self._eof_waiting and not self.has_more:
