@@ -343,17 +343,23 @@ class Connection(Sending):
             self._in_order = False
             # From now on it is the close timeout that watches.
             self._keepalive.stop()
-            self._timers.stop(Timer.IDLE)
+            self._timers.stop(Timer.IDLE, Timer.WRITE)
 
     def _on_tick(self, now: float) -> bool:
         if self._message_sent:
             self._message_sent = False
             self._last_message = now
-        return self._keepalive.tick(now, self._handed - self._unsent)
+        flushed = self._handed - self._unsent
+        if self._progress.wanted and self.state is _OPEN:
+            self._progress.begin(now, flushed)
+        return self._keepalive.tick(now, flushed)
 
     def _on_timer(self, timer: Timer, now: float, events: list[Event]) -> None:
         if timer is Timer.IDLE:
             self._idle(now)
+        elif timer is Timer.WRITE:
+            if self._progress.is_stuck(now, self._handed - self._unsent, self.buffered):
+                self._give_up_on_slow_peer()
         elif timer is Timer.PING:
             if self._keepalive.ping_is_due(self._last_received, now):
                 payload = self._random_bytes(4)
