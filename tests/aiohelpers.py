@@ -45,6 +45,8 @@ __all__ = [
     "dial",
     "echo",
     "expect_log",
+    "loop_factory",
+    "nothing_goes_on",
     "open_raw",
     "opened",
     "port_of",
@@ -52,6 +54,7 @@ __all__ = [
     "server_context",
     "until",
     "uri_of",
+    "warm_up",
 ]
 
 T = TypeVar("T")
@@ -70,16 +73,16 @@ LOOPS = [
 ]
 
 
-def _factory(loop_kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(loop_kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
     module = asyncio if loop_kind == "asyncio" else importlib.import_module(loop_kind)
     factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
     return factory
 
 
 @functools.cache
-def _warm_up(loop_kind: str) -> None:
+def warm_up(loop_kind: str) -> None:
     """What a kind of loop opens once and for all is not what a test left open."""
-    _factory(loop_kind)().close()
+    loop_factory(loop_kind)().close()
     # What exists by now need not be looked at for every test.
     gc.collect()
     gc.freeze()
@@ -87,7 +90,7 @@ def _warm_up(loop_kind: str) -> None:
 
 def run(main: Coroutine[Any, Any, T], loop_kind: str = "asyncio") -> T:
     """Run a coroutine under the overall deadline and complain about what it leaves behind."""
-    factory = _factory(loop_kind)
+    factory = loop_factory(loop_kind)
     failures: list[str] = []
 
     async def guarded() -> T:
@@ -95,27 +98,28 @@ def run(main: Coroutine[Any, Any, T], loop_kind: str = "asyncio") -> T:
         loop.set_exception_handler(lambda _, context: failures.append(repr(context)))
         async with asyncio.timeout(DEADLINE):
             result = await main
-        # What is about to end may do so.
-        for _ in range(200):
-            left = asyncio.all_tasks() - {asyncio.current_task()}
-            if not left:
-                break
-            await asyncio.sleep(0.01)
-        failures.extend(f"a task is left: {task!r}" for task in left)
-        await asyncio.sleep(0)
-        # asyncio's own loop can say which timers it still has. (A peer's are not our business.)
-        scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled", [])
-        failures.extend(
-            f"a timer is left: {handle!r}"
-            for handle in scheduled
-            if not handle.cancelled()
-            and str(getattr(handle._callback, "__module__", "")).startswith("wsframe")
-        )
+        await nothing_goes_on(failures)
         return result
 
-    _warm_up(loop_kind)
+    warm_up(loop_kind)
     with nothing_left(failures), asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(guarded())
+
+
+async def nothing_goes_on(failures: list[str]) -> None:
+    """Complain about tasks other than this one, and about timers of ours."""
+    # What is about to end may do so.
+    for _ in range(200):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if not left:
+            break
+        await asyncio.sleep(0.01)
+    failures.extend(f"a task is left: {task!r}" for task in left)
+    await asyncio.sleep(0)
+    # asyncio's own loop can say which timers it still has. (A peer's are not our business.)
+    scheduled: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled", [])
+    left_timers = [handle for handle in scheduled if not handle.cancelled() and _is_ours(handle)]
+    failures.extend(f"a timer is left: {handle!r}" for handle in left_timers)
 
 
 def _is_ours(handle: asyncio.TimerHandle) -> bool:

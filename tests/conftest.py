@@ -45,6 +45,7 @@ CODEC_INDEPENDENT = (
     "test_http",
     "test_layers",
     "test_page",
+    "test_pending_calls",
     "test_readme",
     "test_state",
     "test_timers",

@@ -193,6 +193,22 @@ async def test_our_close_while_the_write_buffer_is_full_of_a_peer_that_reads_in_
 
 
 @aio_test
+async def test_the_peers_close_is_answered_behind_a_full_write_buffer() -> None:
+    endings = Endings()
+
+    async def handler(ws: WebSocket) -> None:
+        await ws.send(bytes(8 << 20))
+        await ws.wait_closed()
+
+    async with serve(handler, "127.0.0.1", 0, on_end=endings) as server:
+        with await open_raw(server, receive_buffer=4096) as raw:
+            await raw.send_close(4000)
+            frames = parse_all(await raw.rest())
+            assert [(frame.opcode, len(frame.payload)) for frame in frames] == [(BINARY, 8 << 20), (CLOSE, 2)]
+        assert (await endings.one()).clean
+
+
+@aio_test
 async def test_both_sides_close_at_once() -> None:
     async with serve(lambda ws: ws.close(4001), "127.0.0.1", 0) as server, connect(uri_of(server)) as ws:
         await ws.close(4002)

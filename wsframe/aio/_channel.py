@@ -110,6 +110,8 @@ class Channel(asyncio.BufferedProtocol):
         self._more: asyncio.Handle | None = None
         self._more_waits = False
         self._write_paused = False
+        # The high-water mark is as low as the low one, so that the transport says when it is reached.
+        self._draining = False
         self._write_over = False
         self._room_waiters: list[asyncio.Future[None]] = []
 
@@ -159,9 +161,11 @@ class Channel(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self.advance()
-        if not self._write_paused:
-            self._release_writers()
+        if self._draining:
+            self._draining = False
+            self._set_water_marks()
+        # Not from here: asyncio is in the middle of writing, and would be surprised to find the transport closed.
+        self.advance_soon()
 
     # For the owner.
 
@@ -246,19 +250,42 @@ class Channel(asyncio.BufferedProtocol):
     async def room(self) -> None:
         """Wait until no longer ``congested``, or lost."""
         while self.congested:
-            waiter = self._loop.create_future()
-            self._room_waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._room_waiters:
-                    self._room_waiters.remove(waiter)
+            await self._resumed()
+
+    async def drained(self) -> None:
+        """Wait until no more than the low-water mark is waiting to be written, or lost."""
+        while not self.lost:
+            transport = self.transport
+            if not self._write_paused and transport is not None and not transport.is_closing():
+                self._draining = True
+                self._set_water_marks()
+            if not self._write_paused:
+                self._draining = False
+                self._set_water_marks()
+                break
+            await self._resumed()
 
     # Inside.
 
+    async def _resumed(self) -> None:
+        """Wait until the transport takes more, or is lost."""
+        waiter = self._loop.create_future()
+        self._room_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._room_waiters:
+                self._room_waiters.remove(waiter)
+
     def _use(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        transport.set_write_buffer_limits(*self._water)
+        self._set_water_marks()
+
+    def _set_water_marks(self) -> None:
+        """May call ``pause_writing`` at once."""
+        assert self.transport is not None
+        high, low = self._water
+        self.transport.set_write_buffer_limits(low if self._draining else high, low)
 
     def _take_early(self) -> None:
         self._securing = False
@@ -320,6 +347,8 @@ class Channel(asyncio.BufferedProtocol):
     def _advance_now(self) -> None:
         self._flush_scheduled = False
         self.advance()
+        if self._room_waiters and not self._write_paused:
+            self._release_writers()
 
     def _flush(self, transport: asyncio.Transport) -> None:
         endpoint = self.endpoint
@@ -336,7 +365,7 @@ class Channel(asyncio.BufferedProtocol):
                 transport.writelines(out)
                 if transport.get_write_buffer_size() > self._water[0] and not self._write_paused:
                     # Python 3.12 and 3.13 have releases whose writelines() forgets the high-water mark; this looks.
-                    transport.set_write_buffer_limits(*self._water)
+                    self._set_water_marks()
         self._tell_unsent(transport)
 
     def _tell_unsent(self, transport: asyncio.Transport) -> None:

@@ -33,6 +33,7 @@ class ServerOptions(CommonOptions):
     handler: Handler
     ssl: ssl_module.SSLContext | None
     on_request: OnRequest | None
+    handler_cancellation: bool
 
 
 class Serving:
@@ -77,9 +78,15 @@ class Serving:
         for connection in list(self._connections):
             connection.close(code, reason)
 
-    async def wait_empty(self) -> None:
-        """Wait until all connections have ended; each has its deadlines."""
-        await self._empty.wait()
+    async def wait_empty(self, deadline: float) -> None:
+        """Wait until all connections have ended, and drop those that have not when the deadline comes."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._empty.wait()
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
+            await self._empty.wait()
 
     async def wait_tasks(self, timeout: float, but: set[asyncio.Task[Any] | None]) -> None:
         """Wait for the tasks that still run; cancel them after ``timeout`` seconds.
@@ -120,6 +127,11 @@ class ServerConnection(Opening):
         self.channel.endpoint.close(code, reason)
         self.channel.advance()
         self.channel.update_reading()
+
+    def abort(self) -> None:
+        """Drop it, in whatever state it is."""
+        self.channel.endpoint.abort()
+        self.channel.advance()
 
     # TLS.
 
@@ -179,7 +191,7 @@ class ServerConnection(Opening):
         assert request is not None
         websocket = WebSocket(self.channel, connection, request, on_end=self._finish)
         websocket.handle_events(rest)
-        self._serving.start(_run_handler(self._options.handler, websocket))
+        self._serving.start(_run_handler(self._options, websocket))
 
     # Ending.
 
@@ -188,9 +200,12 @@ class ServerConnection(Opening):
         self._options.report(self._endpoint.request, self._remote_address, ending, logger)
 
 
-async def _run_handler(handler: Handler, websocket: WebSocket) -> None:
+async def _run_handler(options: ServerOptions, websocket: WebSocket) -> None:
     try:
-        await handler(websocket)
+        if options.handler_cancellation:
+            await _run_cancellable(options.handler, websocket)
+        else:
+            await options.handler(websocket)
     except asyncio.CancelledError:
         websocket.start_closing(1001)
         raise
@@ -201,3 +216,20 @@ async def _run_handler(handler: Handler, websocket: WebSocket) -> None:
             return
         logger.debug("handler left with: %s", exc)
     await websocket.close()
+
+
+async def _run_cancellable(handler: Handler, websocket: WebSocket) -> None:
+    """Cancel the handler when the connection has ended, unless it is in ``recv``, which tells it the same."""
+    task = asyncio.current_task()
+    assert task is not None
+    running = True
+
+    def cancel(_: WebSocket) -> None:
+        if running and websocket.reader is not task:
+            task.cancel("the connection has ended")
+
+    websocket.add_done_callback(cancel)
+    try:
+        await handler(websocket)
+    finally:
+        running = False

@@ -17,6 +17,9 @@ from ._channel import Channel
 
 __all__ = ["WebSocket"]
 
+#: So many messages are sent without waiting before others get their turn.
+_MAX_BURST = 32
+
 
 class WebSocket(WebSocketBase["asyncio.Future[float]"]):
     """An open WebSocket. Made by `serve` and `connect`.
@@ -46,6 +49,8 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         # Senders that wait for room do so in line.
         self._turn = asyncio.Lock()
         self._in_line = 0
+        # Messages that were sent since there was something to wait for.
+        self._burst = 0
         self._closed: asyncio.Future[Disconnected] = self._loop.create_future()
         # From now on the connection is driven directly.
         channel.endpoint = connection
@@ -94,6 +99,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
                 if self.ending is not None:
                     raise closed_error(self.ending)
                 self._waiter = self._loop.create_future()
+                self._burst = 0
                 await self._waiter
         finally:
             self._waiter = self._reader = None
@@ -122,13 +128,18 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         """
         check_message(message)
         connection, channel = self._connection, self._channel
-        if channel.congested or self._in_line:
+        if channel.congested or self._in_line or self._burst >= _MAX_BURST:
             self._in_line += 1
             try:
                 async with self._turn:
+                    if self._burst >= _MAX_BURST:
+                        # Let others have their turn, and what was received be read.
+                        self._burst = 0
+                        await asyncio.sleep(0)
                     await channel.room()
             finally:
                 self._in_line -= 1
+        self._burst += 1
         if connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
         try:
@@ -144,6 +155,17 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             channel.advance_soon()
         else:
             channel.advance()
+
+    async def drain(self) -> None:
+        """Wait until no more than the low-water mark is waiting to be written. (``send`` waits for less.)
+
+        Raises:
+            ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
+        """
+        if self._connection.state is State.OPEN:
+            await self._channel.drained()
+        if self._connection.state is not State.OPEN:
+            raise closed_error(await self.wait_closed())
 
     async def ping(self, payload: BytesLike | None = None) -> Awaitable[float]:
         """Send a ping.
@@ -203,6 +225,18 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
     async def wait_closed(self) -> Disconnected:
         """Wait until the connection has ended, and return how."""
         return await asyncio.shield(self._closed)
+
+    def add_done_callback(self, callback: Callable[[WebSocket], object]) -> None:
+        """Have something called when the connection has ended, or soon if it has: for those who wait for nothing.
+
+        As with futures, it is called by the event loop, once, with this object, whose ``ending`` is set.
+        """
+        self._closed.add_done_callback(lambda _: callback(self))
+
+    @property
+    def reader(self) -> asyncio.Task[Any] | None:
+        """The task that waits in ``recv``."""
+        return self._reader
 
     # From the channel.
 

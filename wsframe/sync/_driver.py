@@ -37,6 +37,10 @@ T = TypeVar("T")
 #: How many seconds messages may stay unread before the endpoint goes on with what it kept back behind them.
 _UNREAD_WAIT = 1.0
 
+#: So many seconds a thread receives at the most without a look at the deadlines. One that begins to close and goes away
+#: cannot tell it of a new one.
+_LOOK_AGAIN = 2.0
+
 #: How often input is read at the most before a socket is closed, or before an error in writing is reported.
 _MAX_DRAINS = 64
 
@@ -69,9 +73,12 @@ class Driver:
         self._paused = False
         self._unread_since: float | None = None
         self._leader: int | None = None
-        # What the leader polls for; None while it does not poll.
+        # What the leader polls for, and until when; None while it does not poll.
         self._polled: tuple[bool, bool] | None = None
+        self._polled_until: float | None = None
         self._flushing = False
+        # What is still to be called without the lock once the connection is lost.
+        self._farewells: list[Callable[[], object]] = []
         # Threads in a system call, without the lock.
         self._inside = 0
         self._waker: Waker | None = None
@@ -171,10 +178,20 @@ class Driver:
         self.nudge()
 
     def nudge(self) -> None:
-        """Let a leader that polls look again for what, if that has changed."""
-        if self._polled is not None and self._polled != self._wanted():
+        """Let a leader that polls look again for what, and until when, if that has changed."""
+        if self._polled is None:
+            return
+        due = self.endpoint.next_timeout(monotonic())
+        if self._polled != self._wanted() or earliest(due, self._polled_until) != self._polled_until:
             assert self._waker is not None
             self._waker.wake()
+
+    def call_when_lost(self, farewell: Callable[[], object]) -> None:
+        """Have something called, without the lock, by the thread that finds out; at once if that is this one."""
+        if self.lost:
+            self._say_farewell([farewell])
+        else:
+            self._farewells.append(farewell)
 
     def break_off(self) -> None:
         """Something that should not happen did: drop the connection."""
@@ -245,7 +262,7 @@ class Driver:
             return
         read = self._may_read()
         if read and transport.waits and not self._pending:
-            self._receive(self._outside(transport.receive, timeout))
+            self._receive(self._outside(transport.receive, earliest(timeout, _LOOK_AGAIN)))
             return
         if read and (transport.waits or transport.buffered or timeout == 0):
             data = transport.receive(0)
@@ -277,6 +294,7 @@ class Driver:
         if self._waker is None:
             self._waker = Waker()
         wanted = self._polled = self._wanted()
+        self._polled_until = None if timeout is None else monotonic() + timeout
         descriptors = [(self._transport.sock.fileno(), *wanted), (self._waker.fileno(), True, False)]
         try:
             self._outside(wait_ready, descriptors, timeout)
@@ -450,6 +468,23 @@ class Driver:
                 self._transport.interrupt()
             else:
                 self._close()
+            farewells, self._farewells = self._farewells, []
+            self._say_farewell(farewells)
+
+    def _say_farewell(self, farewells: list[Callable[[], object]]) -> None:
+        if not farewells:
+            return
+        # However often this thread has taken the lock: what is called may wait for threads that wait for it.
+        # That is how a Condition waits, too.
+        state = self.lock._release_save()  # type: ignore[attr-defined]
+        try:
+            for farewell in farewells:
+                try:
+                    farewell()
+                except Exception:
+                    logger.exception("a callback for the end of a connection raised an exception")
+        finally:
+            self.lock._acquire_restore(state)  # type: ignore[attr-defined]
 
     def _close(self) -> None:
         self._transport.close()

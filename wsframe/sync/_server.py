@@ -56,6 +56,7 @@ class Server:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._closed = False
+        self._closing = False
         self._deadline: float | None = None
         self._farewell: tuple[int, str] = (1001, "")
         self._connections: set[ServerConnection] = set()
@@ -83,7 +84,7 @@ class Server:
     @property
     def is_closing(self) -> bool:
         """``close`` was called."""
-        return self._deadline is not None
+        return self._closing
 
     def __enter__(self) -> Server:
         return self
@@ -219,17 +220,21 @@ class Server:
 
     # Ending.
 
-    def close(self, code: int = 1001, reason: str = "") -> collections.Counter[Cause]:
+    def close(
+        self, code: int = 1001, reason: str = "", timeout: float | None = None
+    ) -> collections.Counter[Cause]:
         """Stop listening and end all connections: a Close frame for WebSockets, a 503 for opening handshakes.
 
-        It looks after the connections, also for handlers that are busy, which takes at most ``close_timeout``; and
-        then waits for the handlers, until that time is over or for a second. Python cannot stop a thread: a handler
-        that still runs then is named in the log, and ends with the process. Any thread may call this, also a handler,
-        which is not waited for, and a signal handler. Calling it again waits for the same end.
+        All have the same deadline. It looks after the connections, also for handlers that are busy, and drops those
+        that have not ended then; and it waits for the handlers, until then or for a second. Python cannot stop a
+        thread: a handler that still runs is named in the log, and ends with the process. Any thread may call this, also
+        a handler, which is not waited for, and a signal handler. Calling it again waits for the same end.
 
         Args:
             code: the Close code, 1001 (going away) unless another is wanted.
             reason: at most 123 bytes as UTF-8.
+            timeout: seconds until the deadline; ``close_timeout``, which each connection has in any case, unless
+                another is wanted.
 
         Returns:
             how many of the connections that were there ended how.
@@ -242,11 +247,10 @@ class Server:
             if self._closed:
                 return self._ended.copy()
             self._closers.add(threading.current_thread())
-            if self._deadline is None:
-                self._deadline = monotonic() + self._options.settings.timeouts.close
+            if not self._closing:
+                self._closing = True
                 self._farewell = code, reason
                 self._ended.clear()
-            deadline = self._deadline
             self._users += 1
         try:
             self._waker.wake()
@@ -260,7 +264,14 @@ class Server:
                 listener.close()
             for connection in list(self._connections):
                 connection.close(*self._farewell)
-            self._wait_for_connections()
+            with self._lock:
+                if self._deadline is None:
+                    if timeout is None:
+                        timeout = self._options.settings.timeouts.close
+                    # Later than those of the connections, which say better why one has ended.
+                    self._deadline = monotonic() + timeout
+                deadline = self._deadline
+            self._wait_for_connections(deadline)
             self._wait_for_threads(max(deadline, monotonic() + _HANDLER_GRACE))
             with self._lock:
                 self._closed = True
@@ -287,11 +298,16 @@ class Server:
             if not self._changed.wait_for(lambda: self._closed, timeout):
                 raise TimeoutError(f"the server has not closed within {timeout:g} s")
 
-    def _wait_for_connections(self) -> None:
-        """Drive those that nobody else drives; each has its deadlines."""
+    def _wait_for_connections(self, deadline: float) -> None:
+        """Drive those that nobody else drives, and drop those that have not ended when the deadline comes."""
         while left := [connection for connection in list(self._connections) if not connection.driver.lost]:
             # Who ends without us wakes us.
-            self._wait_for(left, [(self._waker.fileno(), True, False)], None)
+            if monotonic() >= deadline:
+                for connection in left:
+                    with connection.driver.lock:
+                        connection.driver.break_off()
+                break
+            self._wait_for(left, [(self._waker.fileno(), True, False)], deadline)
             self._waker.clear()
         for connection in list(self._refused):
             self._report_refused(connection)

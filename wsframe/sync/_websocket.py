@@ -146,6 +146,25 @@ class WebSocket(WebSocketBase["Pong"]):
                 raise closed_error(self._wait_for_end(timeout, deadline)) from None
             self._write("the message", timeout, deadline)
 
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until no more than the low-water mark is waiting to be written: after a ``send`` that has timed out, or
+        those of other threads.
+
+        Raises:
+            TimeoutError: that did not happen in time.
+            ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
+        """
+        connection = self._connection
+        low_water = connection.limits.write_low_water
+        with self._driver.lock:
+            deadline = _deadline(timeout)
+            if not self._wait_for_room(low_water, deadline):
+                raise TimeoutError(
+                    f"more than {low_water} bytes still wait to be written after {timeout:g} s"
+                )
+            if connection.state is not State.OPEN:
+                raise closed_error(self._wait_for_end(timeout, deadline))
+
     def ping(self, payload: BytesLike | None = None, timeout: float | None = None) -> Pong:
         """Send a ping.
 
@@ -175,15 +194,19 @@ class WebSocket(WebSocketBase["Pong"]):
     def _wait_for_turn(self, timeout: float | None, deadline: float | None) -> None:
         """Wait until something may be queued."""
         connection = self._connection
-        high_water = connection.limits.write_high_water
-
-        def has_room() -> bool:
-            return connection.buffered <= high_water or connection.state is not State.OPEN
-
-        if not has_room() and not self._driver.wait(has_room, deadline) and self.ending is None:
+        if not self._wait_for_room(connection.limits.write_high_water, deadline):
             raise TimeoutError(f"not sent: there was no room within {timeout:g} s; nothing was queued")
         if connection.state is not State.OPEN:
             raise closed_error(self._wait_for_end(timeout, deadline))
+
+    def _wait_for_room(self, mark: int, deadline: float | None) -> bool:
+        """Wait until no more than that is queued, or the connection is ending; return whether that came in time."""
+        connection = self._connection
+
+        def has_room() -> bool:
+            return connection.buffered <= mark or connection.state is not State.OPEN
+
+        return has_room() or self._driver.wait(has_room, deadline) or self.ending is not None
 
     def _write(self, what: str, timeout: float | None, deadline: float | None) -> None:
         """Wait until everything that is queued now is with the operating system."""
@@ -259,6 +282,16 @@ class WebSocket(WebSocketBase["Pong"]):
 
     def _ended(self) -> bool:
         return self.ending is not None
+
+    def add_done_callback(self, callback: Callable[[WebSocket], object]) -> None:
+        """Have something called when the connection has ended, or at once if it has.
+
+        As with the futures of threads, it is called once, with this object, whose ``ending`` is set, by the thread that
+        finds out: one that waits in a method of this object. (There is no other.)
+        """
+        driver = self._driver
+        with driver.lock:
+            driver.call_when_lost(lambda: callback(self))
 
     def __enter__(self: _Self) -> _Self:
         return self
