@@ -44,6 +44,7 @@ CODEC_INDEPENDENT = (
     "test_framebuilder",
     "test_http",
     "test_layers",
+    "test_close_race",
     "test_page",
     "test_pending_calls",
     "test_readme",
