@@ -41,6 +41,7 @@ CODEC_INDEPENDENT = (
     "test_deflate",
     "test_docs",
     "test_extension",
+    "test_failing_close",
     "test_framebuilder",
     "test_http",
     "test_layers",
