@@ -30,6 +30,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 #: Tests that say the same whatever codec is loaded: they run once.
 CODEC_INDEPENDENT = (
+    "test_alive",
     "test_autobahn",
     "test_bench",
     "test_cli",

@@ -32,6 +32,9 @@ class Pending(Protocol):
     def waits(self) -> bool:
         """It is still waiting."""
 
+    def cancel(self) -> None:
+        """Wait no longer, where that is possible."""
+
 
 class Server:
     """A server of ours."""
@@ -96,6 +99,9 @@ class _AioPending:
     def waits(self) -> bool:
         return not self._future.done()
 
+    def cancel(self) -> None:
+        self._future.cancel()
+
 
 class AioSide(Side):
     """An event loop in a thread."""
@@ -147,6 +153,9 @@ class _SyncPending(Job[Any]):
     @property
     def waits(self) -> bool:
         return self.running
+
+    def cancel(self) -> None:
+        pass
 
 
 class SyncSide(Side):
