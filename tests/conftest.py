@@ -44,6 +44,7 @@ CODEC_INDEPENDENT = (
     "test_extension",
     "test_failing_close",
     "test_framebuilder",
+    "test_handlers",
     "test_http",
     "test_layers",
     "test_close_race",

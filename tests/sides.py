@@ -49,6 +49,11 @@ class Server:
         """Close it; what that returns."""
         return self._side.start(self.server.close, *arguments, **options).result()
 
+    def wait_for(self, count: int) -> None:
+        """Wait until it knows of so many connections."""
+        connections = getattr(self.server, "_serving", self.server)._connections
+        until(lambda: len(connections) == count)
+
     def ending(self) -> Disconnected:
         """How its only connection has ended."""
         until(lambda: self.endings)
@@ -61,6 +66,7 @@ class Side:
 
     name: str
     module: Any
+    failures: list[str]
 
     def start(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Pending:
         """Begin with something that may wait."""
@@ -110,7 +116,7 @@ class AioSide(Side):
 
     def __init__(self, loop_kind: str, failures: list[str]) -> None:
         self.name = loop_kind
-        self._failures = failures
+        self.failures = failures
         self._servers: list[Server] = []
         aiohelpers.warm_up(loop_kind)
         self._loop = aiohelpers.loop_factory(loop_kind)()
@@ -142,7 +148,7 @@ class AioSide(Side):
         for server in self._servers:
             server.close()
         try:
-            self.do(aiohelpers.nothing_goes_on, self._failures)
+            self.do(aiohelpers.nothing_goes_on, self.failures)
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(DEADLINE)

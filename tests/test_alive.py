@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,39 +44,54 @@ def opened(side: Side, **options: Any) -> Iterator[tuple[Any, Raw]]:
                 side.do(ws.wait_closed)
 
 
-def live(raw: Raw, pings: list[bytes]) -> None:
-    """Be a peer that answers pings, and echoes, until it is closed."""
-    while (frame := raw.next_frame()).opcode != CLOSE:
-        if frame.opcode == PING:
-            pings.append(frame.payload)
-            raw.send_frame(PONG, frame.payload)
-        else:
-            raw.send_frame(frame.opcode, frame.payload)
-    raw.send_close()
-    raw.shutdown()
+class Live:
+    """A peer that echoes, and answers pings: all of them, but it can be asked to wait with the next one."""
+
+    def __init__(self, raw: Raw) -> None:
+        self._raw = raw
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+        self.answer.set()
+
+    def wait_with_the_next(self) -> None:
+        self.asked.clear()
+        self.answer.clear()
+
+    def run(self) -> None:
+        raw = self._raw
+        while (frame := raw.next_frame()).opcode != CLOSE:
+            if frame.opcode == PING:
+                self.asked.set()
+                assert self.answer.wait(DEADLINE)
+                raw.send_frame(PONG, frame.payload)
+            else:
+                raw.send_frame(frame.opcode, frame.payload)
+        raw.send_close()
+        raw.shutdown()
 
 
 @keepalives
 def test_a_program_that_stands_still_does_not_lose_a_live_peer(side: Side, keepalive: str) -> None:
-    pings: list[bytes] = []
     with opened(side, **KEEPALIVES[keepalive]) as (ws, raw):
-        peer = Job(live, raw, pings)
+        peer = Live(raw)
+        running = Job(peer.run)
         for number in range(3):
-            side.block(2 * TIMEOUT)
+            peer.wait_with_the_next()
+            while not peer.asked.wait(0.001):
+                if side.name == "sync":
+                    with contextlib.suppress(TimeoutError):
+                        ws.recv(0.02)
+            # The answer comes while nobody looks, and the deadline, too.
+            standing = Job(side.block, 2 * TIMEOUT)
+            time.sleep(0.05)
+            peer.answer.set()
+            standing.result()
             side.do(ws.send, f"{number}")
             assert side.do(ws.recv) == f"{number}"
-            # Another moment is the next to stand still in.
-            pause = 0.08 * number
-            on_loop = side.name != "sync"
-            reading = side.start(ws.recv) if on_loop else side.start(ws.recv, pause)
-            with contextlib.suppress(TimeoutError):
-                reading.result(pause if on_loop else DEADLINE)
-            reading.cancel()
         assert not ws.ending
         side.do(ws.close)
-        peer.result()
+        running.result()
         assert ws.ending.clean
-    assert pings
 
 
 def vanish(side: Side, keepalive: str, wait: Callable[[Any], object]) -> None:

@@ -57,6 +57,7 @@ class Server:
         self._changed = threading.Condition(self._lock)
         self._closed = False
         self._closing = False
+        self._timeout = options.settings.timeouts.close
         self._deadline: float | None = None
         self._farewell: tuple[int, str] = (1001, "")
         self._connections: set[ServerConnection] = set()
@@ -250,6 +251,8 @@ class Server:
             if not self._closing:
                 self._closing = True
                 self._farewell = code, reason
+                if timeout is not None:
+                    self._timeout = timeout
                 self._ended.clear()
             self._users += 1
         try:
@@ -266,10 +269,8 @@ class Server:
                 connection.close(*self._farewell)
             with self._lock:
                 if self._deadline is None:
-                    if timeout is None:
-                        timeout = self._options.settings.timeouts.close
                     # Later than those of the connections, which say better why one has ended.
-                    self._deadline = monotonic() + timeout
+                    self._deadline = monotonic() + self._timeout
                 deadline = self._deadline
             self._wait_for_connections(deadline)
             self._wait_for_threads(max(deadline, monotonic() + _HANDLER_GRACE))
