@@ -20,6 +20,7 @@ import trustme
 from framebuilder import SAMPLE_MASK, accept_for, build, client_handshake_request
 
 _Self = TypeVar("_Self", bound="RawBase")
+_Listener = TypeVar("_Listener", bound="ListenerBase")
 
 # TLS.
 
@@ -87,6 +88,26 @@ class RawBase:
         self.sock.close()
 
     def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+class ListenerBase:
+    """A bare listening socket: what does not depend on how it waits."""
+
+    def __init__(self, receive_buffer: int | None = None) -> None:
+        self.sock = socket.socket()
+        if receive_buffer is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.listen()
+        self.sock.settimeout(0)
+        self.port: int = self.sock.getsockname()[1]
+        self.uri = f"ws://127.0.0.1:{self.port}/"
+
+    def __enter__(self: _Listener) -> _Listener:
         return self
 
     def __exit__(self, *_: object) -> None:

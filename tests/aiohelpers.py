@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import pytest
 
 from adapterhelpers import (
+    ListenerBase,
     RawBase,
     client_context,
     expect_log,
@@ -257,28 +258,12 @@ async def open_raw(
     return raw
 
 
-class Listener:
+class Listener(ListenerBase):
     """A bare listening socket."""
-
-    def __init__(self, receive_buffer: int | None = None) -> None:
-        self.sock = socket.socket()
-        if receive_buffer is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.bind(("127.0.0.1", 0))
-        self.sock.listen()
-        self.sock.setblocking(False)
-        self.port: int = self.sock.getsockname()[1]
-        self.uri = f"ws://127.0.0.1:{self.port}/"
 
     async def accept(self) -> Raw:
         sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
         return Raw(sock, masks=False)
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
 
 
 @contextlib.asynccontextmanager

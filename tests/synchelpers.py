@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from adapterhelpers import (
+    ListenerBase,
     RawBase,
     client_context,
     expect_log,
@@ -235,28 +236,16 @@ def open_raw(
 # Clients of ours.
 
 
-class Listener:
+class Listener(ListenerBase):
     """A bare listening socket."""
 
     def __init__(self, receive_buffer: int | None = None) -> None:
-        self.sock = socket.socket()
-        if receive_buffer is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.bind(("127.0.0.1", 0))
-        self.sock.listen()
+        super().__init__(receive_buffer)
         self.sock.settimeout(DEADLINE)
-        self.port: int = self.sock.getsockname()[1]
-        self.uri = f"ws://127.0.0.1:{self.port}/"
 
     def accept(self) -> Raw:
         sock, _ = self.sock.accept()
         return Raw(sock, masks=False)
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
 
 
 @contextlib.contextmanager

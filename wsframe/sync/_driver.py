@@ -262,7 +262,9 @@ class Driver:
             return
         read = self._may_read()
         if read and transport.waits and not self._pending:
-            self._receive(self._outside(transport.receive, earliest(timeout, _LOOK_AGAIN)))
+            if timeout is None or timeout > _LOOK_AGAIN:
+                timeout = _LOOK_AGAIN
+            self._receive(self._outside(transport.receive, timeout))
             return
         if read and (transport.waits or transport.buffered or timeout == 0):
             data = transport.receive(0)
