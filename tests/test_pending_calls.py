@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +13,8 @@ import pytest
 
 from framebuilder import TEXT
 from sides import AioSide, Side, side
-from synchelpers import DEADLINE, Job, Listener, Raw, until
-from wsframe import Cause, Disconnected
+from synchelpers import DEADLINE, Job, Listener, Raw, open_raw, until
+from wsframe import Cause, Disconnected, Role
 
 __all__ = ["side"]
 
@@ -20,6 +22,8 @@ __all__ = ["side"]
 MUCH = 6 << 20
 
 WRITING = ("send", "drain")
+both_roles = pytest.mark.parametrize("role", Role)
+
 CALLS = ("recv", "iteration", *WRITING, "pong", "wait_closed", "callback")
 
 
@@ -157,30 +161,59 @@ def check(side: Side, name: str, ws: Any, result: Any, ok: bool) -> None:
         assert result.ending is ws.ending
 
 
-def run(side: Side, way: Way, names: tuple[str, ...], cause: Cause) -> Any:
+@contextlib.contextmanager
+def opened(side: Side, role: Role, writing: bool, options: dict[str, Any]) -> Iterator[tuple[Any, Raw]]:
+    """A connection of ours in that role, and the bare socket at its other end."""
+    receive_buffer = 4096 if writing else None
+    if role is Role.CLIENT:
+        with Listener(receive_buffer) as listener:
+            connecting = side.start(lambda: side.module.connect(listener.uri, **options))
+            with listener.accept() as raw:
+                raw.accept_websocket()
+                yield connecting.result(), raw
+        return
+    sockets: list[Any] = []
+    over = threading.Event()
+
+    async def wait_on_loop(ws: Any) -> None:
+        sockets.append(ws)
+        await ws.wait_closed()
+
+    def wait_in_thread(ws: Any) -> None:
+        # Those who wait have nobody to do it for them.
+        sockets.append(ws)
+        over.wait(DEADLINE)
+
+    server = side.serve((wait_on_loop, wait_in_thread), **options)
+    try:
+        with open_raw(server.server, receive_buffer=receive_buffer) as raw:
+            until(lambda: sockets)
+            yield sockets[0], raw
+    finally:
+        over.set()
+    assert server.ending() is sockets[0].ending
+
+
+def run(side: Side, way: Way, names: tuple[str, ...], cause: Cause, role: Role = Role.CLIENT) -> Any:
     """Open a connection, begin with those calls, let it end, and look at what became of them."""
     writing = any(name in WRITING for name in names)
     patience = DEADLINE if way.answers else 0.2
     options: dict[str, Any] = {"ping_interval": None, "close_timeout": patience, **way.options}
-    with Listener(receive_buffer=4096 if writing else None) as listener:
-        connecting = side.start(lambda: side.module.connect(listener.uri, **options))
-        with listener.accept() as raw:
-            raw.accept_websocket()
-            ws = connecting.result()
-            pending = {}
-            if writing:
-                pending["first"] = side.start(ws.send, bytes(MUCH))
-                # It is with the connection, or has gone where somebody would have to read it.
-                until(lambda: ws._connection.buffered)
-            for name in names:
-                pending[name] = side.start(call(side, name, ws))
-            time.sleep(0.02)
-            if not way.options:
-                assert [name for name in names if not pending[name].waits] == []
-            helper = way.happen(side, ws, raw)
-            results = {name: outcome(waiting) for name, waiting in pending.items()}
-            if isinstance(helper, Job):
-                helper.result()
+    with opened(side, role, writing, options) as (ws, raw):
+        pending = {}
+        if writing:
+            pending["first"] = side.start(ws.send, bytes(MUCH))
+            # It is with the connection, or has gone where somebody would have to read it.
+            until(lambda: ws._connection.buffered)
+        for name in names:
+            pending[name] = side.start(call(side, name, ws))
+        time.sleep(0.02)
+        if not way.options:
+            assert [name for name in names if not pending[name].waits] == []
+        helper = way.happen(side, ws, raw)
+        results = {name: outcome(waiting) for name, waiting in pending.items()}
+        if isinstance(helper, Job):
+            helper.result()
     assert ws.ending.cause is cause, ws.ending
     for name in names:
         check(side, name, ws, results[name], way.ok)
@@ -218,14 +251,16 @@ def test_a_close_that_waits(side: Side, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["silence", "no heartbeat", "reset", "close 1000", "close 4000", "abort"])
-def test_all_of_them_at_once(side: Side, way: str) -> None:
-    run(side, WAYS[way], ("recv", "pong", "wait_closed", "callback"), WAYS[way].cause)
+@both_roles
+def test_all_of_them_at_once(side: Side, way: str, role: Role) -> None:
+    run(side, WAYS[way], ("recv", "pong", "wait_closed", "callback"), WAYS[way].cause, role)
 
 
 @pytest.mark.parametrize("way", ["silence", "takes nothing and talks", "reset", "abort"])
-def test_all_that_write_at_once(side: Side, way: str) -> None:
+@both_roles
+def test_all_that_write_at_once(side: Side, way: str, role: Role) -> None:
     chosen = (WAYS | WRITING_WAYS)[way]
-    run(side, chosen, ("send", "drain", "recv", "wait_closed"), chosen.writing or chosen.cause)
+    run(side, chosen, ("send", "drain", "recv", "wait_closed"), chosen.writing or chosen.cause, role)
 
 
 def test_what_was_received_before_can_still_be_read(side: Side) -> None:
