@@ -30,7 +30,7 @@ BAD = build(3, b"x", mask=b"abcd")
 
 #: The close timeout is 10 s, and the linger time 2 s. A machine may stand still for a while, but not every time.
 AT_ONCE = 1.0
-ATTEMPTS = 3
+ATTEMPTS = 5
 
 
 class Relay:

@@ -248,7 +248,7 @@ def test_everyone_shares_one_deadline(side: Side, secure: bool) -> None:
         early.send(b"\x16\x03\x01" if secure else b"GET / HTTP/1.1\r\n")
         server.wait_for(6)
         began = time.monotonic()
-        closing = side.start(server.server.close, 1012, "restart", timeout=0.5)
+        closing = side.start(server.server.close, 1012, "restart", timeout=1.5)
         assert polite.next_frame().payload == close_payload(1012, b"restart")
         polite.send_close(1012)
         assert polite.rest() == b""
@@ -258,7 +258,7 @@ def test_everyone_shares_one_deadline(side: Side, secure: bool) -> None:
         for raw in mute:
             assert raw.next_frame().payload == close_payload(1012, b"restart")
         counts = closing.result()
-        assert 0.5 <= time.monotonic() - began < DEADLINE / 2
+        assert 1.5 <= time.monotonic() - began < DEADLINE / 2
         assert counts.pop(Cause.LOCAL_ABORT) == 3
         assert counts.pop(Cause.CLOSE_HANDSHAKE) == 1
         # The client that was in the middle of TLS may have gone by itself, as it sees it.
