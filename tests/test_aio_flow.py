@@ -12,7 +12,7 @@ import pytest
 
 from aiohelpers import Listener, Raw, aio_test, echo, open_raw, opened, until, uri_of
 from framebuilder import BINARY, PING, PONG, TEXT, ParsedFrame, close_payload
-from wsframe import Cause, Connection
+from wsframe import Cause, Connection, Limits
 from wsframe.aio import ConnectionClosedError, ConnectionClosedOK, WebSocket, connect, serve
 
 #: More than the kernel takes for a peer that does not read.
@@ -130,6 +130,38 @@ async def test_many_senders_wait_in_line_and_nobody_is_punished() -> None:
             assert numbers == [*range(300), *range(301, 400)]
             await asyncio.gather(*senders, return_exceptions=True)
             assert buffered(ws) == 0
+
+
+@aio_test
+async def test_drain_waits_for_the_low_water_mark_and_send_for_the_high_one() -> None:
+    hold = Hold()
+    async with serve(
+        hold, "127.0.0.1", 0, limits=Limits(write_high_water=4 << 20, write_low_water=10_000)
+    ) as server:
+        with await open_raw(server, receive_buffer=4096) as raw:
+            ws = await hold.one()
+            size = 100_000
+            count = 0
+            while buffered(ws) < 1 << 20:
+                await ws.send(bytes(size))
+                count += 1
+            # There is room for more; but what there is has not left.
+            assert not ws._channel.congested
+            draining = [asyncio.create_task(ws.drain()) for _ in range(2)]
+            await asyncio.sleep(0.02)
+            assert not any(task.done() for task in draining)
+            draining.pop().cancel()
+            for _ in range(count):
+                await raw.next_frame()
+            await draining[0]
+            assert buffered(ws) <= 10_000
+            # And the marks are what they were.
+            while buffered(ws) < 1 << 20:
+                await ws.send(bytes(size))
+            assert not ws._channel.congested
+            raw.reset()
+            with pytest.raises(ConnectionClosedError):
+                await ws.drain()
 
 
 @aio_test

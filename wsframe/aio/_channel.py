@@ -162,8 +162,7 @@ class Channel(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._write_paused = False
         if self._draining:
-            self._draining = False
-            self._set_water_marks()
+            self._set_water_marks(draining=False)
         # Not from here: asyncio is in the middle of writing, and would be surprised to find the transport closed.
         self.advance_soon()
 
@@ -255,13 +254,10 @@ class Channel(asyncio.BufferedProtocol):
     async def drained(self) -> None:
         """Wait until no more than the low-water mark is waiting to be written, or lost."""
         while not self.lost:
-            transport = self.transport
-            if not self._write_paused and transport is not None and not transport.is_closing():
-                self._draining = True
-                self._set_water_marks()
             if not self._write_paused:
-                self._draining = False
-                self._set_water_marks()
+                self._set_water_marks(draining=True)
+            if not self._write_paused:
+                self._set_water_marks(draining=False)
                 break
             await self._resumed()
 
@@ -279,13 +275,16 @@ class Channel(asyncio.BufferedProtocol):
 
     def _use(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        self._set_water_marks()
+        self._set_water_marks(draining=False)
 
-    def _set_water_marks(self) -> None:
-        """May call ``pause_writing`` at once."""
-        assert self.transport is not None
-        high, low = self._water
-        self.transport.set_write_buffer_limits(low if self._draining else high, low)
+    def _set_water_marks(self, *, draining: bool) -> None:
+        """Tell the transport when to pause us, which it may do at once, and when to resume."""
+        self._draining = draining
+        transport = self.transport
+        # uvloop's take no orders once they are closed.
+        if transport is not None and not transport.is_closing():
+            high, low = self._water
+            transport.set_write_buffer_limits(low if draining else high, low)
 
     def _take_early(self) -> None:
         self._securing = False
@@ -365,7 +364,7 @@ class Channel(asyncio.BufferedProtocol):
                 transport.writelines(out)
                 if transport.get_write_buffer_size() > self._water[0] and not self._write_paused:
                     # Python 3.12 and 3.13 have releases whose writelines() forgets the high-water mark; this looks.
-                    self._set_water_marks()
+                    self._set_water_marks(draining=self._draining)
         self._tell_unsent(transport)
 
     def _tell_unsent(self, transport: asyncio.Transport) -> None:
