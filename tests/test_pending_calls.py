@@ -21,7 +21,7 @@ __all__ = ["side"]
 #: More than the systems take for a peer that does not read.
 MUCH = 6 << 20
 
-WRITING = ("send", "drain")
+WRITING = ("send", "drain", "ping")
 both_roles = pytest.mark.parametrize("role", Role)
 
 CALLS = ("recv", "iteration", *WRITING, "pong", "wait_closed", "callback")
@@ -54,6 +54,7 @@ def call(side: Side, name: str, ws: Any) -> Callable[[], Any]:
         "iteration": iterate if on_loop else lambda: list(ws),
         "send": lambda: ws.send("one more"),
         "drain": lambda: ws.drain(),
+        "ping": lambda: ws.ping(),
         "pong": pong if on_loop else lambda: ws.ping().wait(),
         "close": lambda: ws.close(4000),
         "wait_closed": lambda: ws.wait_closed(),
@@ -260,7 +261,7 @@ def test_all_of_them_at_once(side: Side, way: str, role: Role) -> None:
 @both_roles
 def test_all_that_write_at_once(side: Side, way: str, role: Role) -> None:
     chosen = (WAYS | WRITING_WAYS)[way]
-    run(side, chosen, ("send", "drain", "recv", "wait_closed"), chosen.writing or chosen.cause, role)
+    run(side, chosen, ("send", "drain", "ping", "recv", "wait_closed"), chosen.writing or chosen.cause, role)
 
 
 def test_what_was_received_before_can_still_be_read(side: Side) -> None:

@@ -129,16 +129,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         check_message(message)
         connection, channel = self._connection, self._channel
         if channel.congested or self._in_line or self._burst >= _MAX_BURST:
-            self._in_line += 1
-            try:
-                async with self._turn:
-                    if self._burst >= _MAX_BURST:
-                        # Let others have their turn, and what was received be read.
-                        self._burst = 0
-                        await asyncio.sleep(0)
-                    await channel.room()
-            finally:
-                self._in_line -= 1
+            await self._wait_in_line()
         self._burst += 1
         if connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
@@ -156,6 +147,19 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         else:
             channel.advance()
 
+    async def _wait_in_line(self) -> None:
+        """Wait for room, behind those who came first."""
+        self._in_line += 1
+        try:
+            async with self._turn:
+                if self._burst >= _MAX_BURST:
+                    # Let others have their turn, and what was received be read.
+                    self._burst = 0
+                    await asyncio.sleep(0)
+                await self._channel.room()
+        finally:
+            self._in_line -= 1
+
     async def drain(self) -> None:
         """Wait until no more than the low-water mark is waiting to be written. (``send`` waits for less.)
 
@@ -168,7 +172,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             raise closed_error(await self.wait_closed())
 
     async def ping(self, payload: BytesLike | None = None) -> Awaitable[float]:
-        """Send a ping.
+        """Send a ping. Before that it waits for room, as ``send`` does.
 
         Args:
             payload: at most 125 bytes; by default 4 random ones.
@@ -180,6 +184,8 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             LocalProtocolError: the payload is too long.
             ConnectionClosedOK, ConnectionClosedError: the connection is over; also from the awaitable.
         """
+        if self._channel.congested or self._in_line:
+            await self._wait_in_line()
         if self._connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
         sent = self._connection.ping(payload, self._loop.time())
