@@ -1,0 +1,494 @@
+"""Two endpoints that do anything, in any order, on a virtual clock, with everything in between that can go wrong.
+
+A Hypothesis state machine. What is true at every step and at the end is in `actor`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import framebuilder as fb
+from actor import LARGEST, LIMITS, Actor
+from pair import Pair, assert_over, counting_bytes, peer_frame
+from wsframe import (
+    Cause,
+    Client,
+    CloseFrame,
+    Connection,
+    LocalProtocolError,
+    PermessageDeflate,
+    PreparedMessage,
+    Role,
+    Server,
+    SlowPeerError,
+    State,
+    Timeouts,
+    Transport,
+)
+from wsframe._deflate import DeflateCodec
+
+sides = st.integers(0, 1)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+datas = texts | st.binary(max_size=50) | st.integers(100, LARGEST).map(lambda size: b"\0ab" * (size // 3))
+codes = st.sampled_from([1000, 1001, 1011, 3000, 4999, None])
+#: s7.4: none of these may be in a Close frame.
+wrong_codes = st.sampled_from([0, 999, 1004, 1005, 1006, 1015, 2999, 5000])
+timeouts = st.builds(
+    Timeouts,
+    open=st.just(4.0),
+    close=st.sampled_from([5.0, 1.0]),
+    linger=st.sampled_from([2.0, 0.5]),
+    ping_interval=st.sampled_from([None, None, 0.4, 3.0]),
+    ping_timeout=st.sampled_from([None, 0.4, 2.0, 10.0]),
+    idle=st.sampled_from([None, None, None, 7.0]),
+)
+
+#: What nobody may send, some of it more often: as (opcode, payload, rsv, masked the right way).
+_TOO_BIG = b"x" * (LIMITS.max_message_size + 1)
+POISONS: list[tuple[int, bytes, int, bool]] = [
+    (fb.TEXT, b"\xff", 0, True),
+    (fb.TEXT, b"\xff", 0, True),
+    (fb.BINARY, _TOO_BIG, 0, True),
+    (fb.BINARY, _TOO_BIG, 0, True),
+    (3, b"", 0, True),
+    (fb.BINARY, b"\xff\xff", 4, True),
+    (fb.TEXT, b"a", 0, False),
+    (fb.PING, b"", 1, True),
+    (fb.CLOSE, b"\x03", 0, True),
+    (fb.CLOSE, fb.close_payload(1005), 0, True),
+]
+
+
+def agreed(deflate: bool) -> tuple[DeflateCodec | None, DeflateCodec | None]:
+    """Both ends of the extension, as an opening handshake would have agreed on it: the client's, the server's."""
+    if not deflate:
+        return None, None
+    factory = PermessageDeflate(min_size=20)
+    server = factory.accept_offer(factory.offers()[0])
+    assert server is not None
+    return factory.accept_response(server.params), server
+
+
+class Setting:
+    """How a connection begins."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        flag = st.booleans()
+        self.opening = draw(st.sampled_from([False, False, True]))
+        self.deflate = draw(flag)
+        self.half_close = draw(flag)
+        self.timeouts = draw(timeouts), draw(timeouts)
+        self.stream = draw(flag), draw(flag)
+        self.lazy = draw(flag), draw(flag)
+        self.fin_held = draw(flag)
+        self.decode_text = draw(st.sampled_from([True, True, False]))
+        #: Steps before anything may go wrong.
+        self.calm = draw(st.sampled_from([0, 10, 30, 100]))
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+
+    def pair(self) -> Pair:
+        actors = [self._actor(role, index) for index, role in enumerate((Role.CLIENT, Role.SERVER))]
+        actors[0].other, actors[1].other = actors[1], actors[0]
+        pair = Pair.__new__(Pair)
+        pair.join(*actors)
+        return pair
+
+    def _actor(self, role: Role, index: int) -> Actor:
+        options: dict[str, Any] = {
+            "limits": LIMITS,
+            "timeouts": self.timeouts[index],
+            "stream": self.stream[index],
+            "decode_text": self.decode_text,
+            "random_bytes": counting_bytes(),
+        }
+        endpoint: Connection | Client | Server
+        if not self.opening:
+            extension = agreed(self.deflate)[index]
+            endpoint = Connection(role, extensions=() if extension is None else (extension,), **options)
+        else:
+            extensions = (PermessageDeflate(min_size=20),) if self.deflate else ()
+            if role is Role.CLIENT:
+                endpoint = Client("ws://host/", extensions=extensions, **options)
+            else:
+                endpoint = Server(extensions=extensions, **options)
+        return Actor(
+            endpoint,
+            self.timeouts[index],
+            1000.0,
+            half_close=self.half_close,
+            lazy=self.lazy[index],
+            fin_held=self.fin_held,
+            decode_text=self.decode_text,
+        )
+
+
+class Machine(RuleBasedStateMachine):
+    """One connection after the other: when both sides have ended, another one begins."""
+
+    #: With and without the extension is two machines, so that each gets its share.
+    settings = st.composite(Setting)()
+
+    @initialize(setting=settings)
+    def begin(self, setting: Setting) -> None:
+        self.pair = setting.pair()
+        self.steps = 0
+        self.calm = setting.calm
+        #: Nothing was done to it, so nothing may be lost.
+        self.harmless = all(item.ping_interval is None and item.idle is None for item in setting.timeouts)
+
+    def actor(self, index: int) -> Actor:
+        side = self.pair.sides[index]
+        assert isinstance(side, Actor)
+        return side
+
+    @property
+    def actors(self) -> tuple[Actor, Actor]:
+        return self.actor(0), self.actor(1)
+
+    def alive(self) -> bool:
+        return not all(actor.gone for actor in self.actors)
+
+    def rough(self) -> bool:
+        """Things may go wrong."""
+        return self.steps > self.calm and self.alive()
+
+    def settled(self) -> None:
+        self.steps += 1
+        self.pair.work()
+        # What is due already is done at once.
+        self.pair.pass_time(0)
+
+    # What applications do.
+
+    @precondition(alive)
+    @rule(index=sides, data=datas)
+    def send(self, index: int, data: str | bytes) -> None:
+        actor = self.actor(index)
+        connection = actor.endpoint.connection
+
+        def act() -> None:
+            assert connection is not None
+            if isinstance(data, str):
+                connection.send_text(data)
+            else:
+                connection.send_bytes(data)
+            actor.sent.append(data)
+
+        self._say(actor, act, may=actor.is_open and actor.begun is None)
+
+    @precondition(alive)
+    @rule(data=datas)
+    def send_prepared(self, data: str | bytes) -> None:
+        actor = self.actor(1)
+        connection = actor.endpoint.connection
+
+        def act() -> None:
+            assert connection is not None
+            connection.send_prepared(PreparedMessage(data))
+            actor.sent.append(data)
+
+        self._say(actor, act, may=actor.is_open and actor.begun is None)
+
+    @precondition(alive)
+    @rule(index=sides, data=datas, final=st.booleans())
+    def fragment(self, index: int, data: str | bytes, final: bool) -> None:
+        actor = self.actor(index)
+        connection = actor.endpoint.connection
+        begun = actor.begun
+
+        def act() -> None:
+            assert connection is not None
+            connection.send_fragment(data, final=final)
+            whole = data if begun is None else begun + data  # type: ignore[operator]
+            if len(whole if isinstance(whole, bytes) else whole.encode()) > LIMITS.max_message_size:
+                # The peer will not have it.
+                self._break_a_rule(actor)
+            actor.begun = None if final else whole
+            if final:
+                actor.sent.append(whole)
+
+        self._say(actor, act, may=actor.is_open and (begun is None or type(begun) is type(data)))
+
+    @precondition(alive)
+    @rule(index=sides, payload=st.binary(max_size=125) | st.none())
+    def ping(self, index: int, payload: bytes | None) -> None:
+        actor = self.actor(index)
+        connection = actor.endpoint.connection
+
+        def act() -> None:
+            assert connection is not None
+            connection.ping(payload, self.pair.now)
+
+        self._say(actor, act, may=actor.is_open, message=False)
+
+    def _say(self, actor: Actor, act: Any, *, may: bool, message: bool = True) -> None:
+        """Whether it may be said is decided by what was done before, and by nothing else."""
+        if actor.endpoint.connection is None:
+            # An application that has no connection yet cannot call it.
+            return
+        full = actor.endpoint.buffered > LIMITS.write_hard_cap
+        try:
+            act()
+        except LocalProtocolError:
+            assert not may
+        except SlowPeerError:
+            assert may
+            assert full
+            assert actor.endpoint.state is State.CLOSING
+            actor.overflowed = True
+            self.harmless = False
+        else:
+            assert may
+            assert not full
+            if message:
+                actor.last_message = self.pair.now
+        self.settled()
+
+    @precondition(rough)
+    @rule(index=sides, code=codes, reason=st.sampled_from(["", "bye", "über"]), wrong=wrong_codes)
+    def close(self, index: int, code: int | None, reason: str, wrong: int) -> None:
+        actor = self.actor(index)
+        self._close_wrongly(actor.endpoint, wrong, "")
+        self._close_wrongly(actor.endpoint, code, "x" * 124)
+        reason = "" if code is None else reason
+        if actor.is_open:
+            actor.wanted_close = CloseFrame(1005 if code is None else code, reason)
+        elif actor.endpoint.connection is None and actor.endpoint.state < State.CLOSING:
+            # Before it is open: a server refuses, a client has nobody to say anything to.
+            actor.refused = actor.endpoint.role is Role.SERVER
+            actor.aborted = not actor.refused
+        self.harmless = False
+        actor.endpoint.close(code, reason)
+        self.settled()
+
+    def _close_wrongly(self, endpoint: Connection, code: int | None, reason: str) -> None:
+        before = endpoint.state, endpoint.buffered, endpoint.transport
+        try:
+            endpoint.close(code, reason)
+        except LocalProtocolError:
+            assert (endpoint.state, endpoint.buffered, endpoint.transport) == before
+        else:
+            raise AssertionError(f"close({code}, {reason!r}) was taken")
+
+    @precondition(rough)
+    @rule(index=sides)
+    def abort(self, index: int) -> None:
+        actor = self.actor(index)
+        actor.aborted |= not actor.gone
+        self.harmless = False
+        actor.endpoint.abort()
+        self.settled()
+        assert actor.gone
+
+    @precondition(
+        lambda self: self.actor(1).request_waits and self.actor(1).endpoint.state is State.HANDSHAKE
+    )
+    @rule()
+    def accept(self) -> None:
+        self.actor(1).accept()
+        self.settled()
+
+    @precondition(
+        lambda self: (
+            self.rough() and self.actor(1).request_waits and self.actor(1).endpoint.state is State.HANDSHAKE
+        )
+    )
+    @rule(status=st.sampled_from([403, 503]))
+    def reject(self, status: int) -> None:
+        self.harmless = False
+        self.actor(1).refuse(status)
+        self.settled()
+
+    # What adapters and networks do.
+
+    @precondition(alive)
+    @rule(index=sides, count=st.integers(1, 400) | st.none())
+    def deliver(self, index: int, count: int | None) -> None:
+        self.pair.deliver(self.actor(index), count)
+        self.settled()
+
+    @precondition(alive)
+    @rule()
+    def deliver_all(self) -> None:
+        self.pair.settle()
+        self.settled()
+
+    @precondition(rough)
+    @rule(index=sides)
+    def let_fin_through(self, index: int) -> None:
+        self.actor(index).fin_held = False
+        self.settled()
+
+    @precondition(alive)
+    @rule(index=sides, paused=st.booleans())
+    def pause(self, index: int, paused: bool) -> None:
+        self.actor(index).pause(paused, self.pair.now)
+        self.settled()
+
+    @precondition(alive)
+    @rule(seconds=st.sampled_from([0.01, 0.5, 1.0, 3.0, 9.9]), at_once=st.booleans())
+    def time(self, seconds: float, at_once: bool) -> None:
+        """Every deadline is met, and perhaps all that is on its way arrives before each."""
+        if not self.rough():
+            seconds = min(seconds, 0.5)
+        self.pair.pass_time(seconds, settle=at_once)
+        self.settled()
+
+    @precondition(alive)
+    @rule(index=sides, seconds=st.sampled_from([0.2, 1.0, 2.5, 30.0]), reads_first=st.booleans())
+    def stand_still(self, index: int, seconds: float, reads_first: bool) -> None:
+        """One side does nothing for a while, as when its event loop is blocked; then all that is due, in any order."""
+        pair, actor = self.pair, self.actor(index)
+        if not self.rough():
+            seconds = min(seconds, 0.5)
+        began = pair.now
+        self._go_on_alone(actor.other, seconds)
+        wire = actor.incoming
+        spoke = bool(wire.data) and not (actor.paused or wire.dead or wire.rst or actor.gone)
+        actor.now = actor.late_at = pair.now
+        if reads_first:
+            pair.deliver(actor)
+        if not actor.gone:
+            actor.tell(actor.endpoint.handle_timeout, pair.now)
+            actor.work(pair.now)
+        if spoke and began < actor.patience:
+            # It was in time before, and has answered meanwhile: who was late is we, and nobody is lost for that.
+            assert not actor.gone or actor.ending.cause is not Cause.PING_TIMEOUT
+        if not reads_first:
+            pair.deliver(actor)
+        self.settled()
+
+    def _go_on_alone(self, actor: Actor, seconds: float) -> None:
+        pair = self.pair
+        until = pair.now + seconds
+        while True:
+            while actor.receive(pair.now):
+                pass
+            actor.work(pair.now)
+            due = None if actor.gone else actor.endpoint.next_timeout(pair.now)
+            if due is None or due > until:
+                break
+            pair.now = max(pair.now, due)
+            actor.now = pair.now
+            actor.tell(actor.endpoint.handle_timeout, pair.now)
+            actor.work(pair.now)
+        pair.now = until
+        actor.work(pair.now)
+
+    @precondition(alive)
+    @rule(index=sides, capacity=st.sampled_from([0, 1, 100, 2000, None]))
+    def narrow(self, index: int, capacity: int | None) -> None:
+        self.actor(index).outgoing.capacity = capacity
+        self.settled()
+
+    @precondition(rough)
+    @rule(index=sides, accident=st.sampled_from(["sever", "lose one way", "cut", "reset"]))
+    def accident(self, index: int, accident: str) -> None:
+        wire = self.actor(index).outgoing
+        if accident == "sever":
+            # The peer sees the end of the stream, which this side has not sent.
+            wire.severed = wire.fin = True
+        elif accident == "lose one way":
+            wire.dead = True
+            wire.data.clear()
+        elif accident == "cut":
+            self.pair.cut()
+        else:
+            self.pair.reset()
+        self.harmless = False
+        self.settled()
+
+    @precondition(rough)
+    @rule(index=sides, poison=st.sampled_from(POISONS))
+    def poison(self, index: int, poison: tuple[int, bytes, int, bool]) -> None:
+        """Behind whole frames there comes something that breaks a rule."""
+        actor = self.actor(index)
+        wire = actor.outgoing
+        if actor.opened_at is None or actor.buffer or wire.fin or wire.dead:
+            return
+        opcode, payload, rsv, masked_right = poison
+        victim = Role.CLIENT if (actor.endpoint.role is Role.SERVER) == masked_right else Role.SERVER
+        if actor.is_open:
+            self._break_a_rule(actor)
+        # Else it stands behind a Close frame, and is ignored (s5.5.1).
+        wire.data += peer_frame(victim, opcode, payload, rsv=rsv)
+        self.settled()
+
+    def _break_a_rule(self, actor: Actor) -> None:
+        if actor.poisoned_at is None:
+            actor.poisoned_at = len(actor.sent)
+        self.harmless = False
+
+    # What must be true.
+
+    @precondition(lambda self: not self.alive())
+    @rule(setting=settings)
+    def again(self, setting: Setting) -> None:
+        self.check_over()
+        self.begin(setting)
+
+    @invariant()
+    def laws(self) -> None:
+        for actor in self.actors:
+            actor.check_now()
+
+    def check_over(self) -> None:
+        for actor in self.actors:
+            actor.check_end()
+            assert_over(actor, self.pair.now)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "pair"):
+            return
+        pair, actors = self.pair, self.actors
+        if self.harmless and self.alive():
+            self.end_in_order()
+        for actor in actors:
+            actor.wanted_close = actor.wanted_close or (CloseFrame(1001, "") if actor.is_open else None)
+            if actor.endpoint.connection is None and actor.endpoint.state < State.CLOSING:
+                actor.refused = actor.endpoint.role is Role.SERVER
+                actor.aborted = not actor.refused
+            actor.endpoint.close(1001)
+            actor.work(pair.now)
+        # Whatever has happened, both are over within bounded time.
+        pair.pass_time(max(actor.timeouts.close for actor in actors) + 0.1, settle=True)
+        assert not self.alive()
+        self.check_over()
+
+    def end_in_order(self) -> None:
+        """Nothing has gone wrong: all that was sent arrives, and both end clean."""
+        pair, (client, server) = self.pair, self.actors
+        for actor in self.actors:
+            actor.outgoing.capacity = None
+            actor.fin_held = False
+            actor.pause(False, pair.now)
+        pair.settle()
+        if server.request_waits and server.endpoint.state is State.HANDSHAKE:
+            self.accept()
+            pair.settle()
+        if not (client.is_open and server.is_open):
+            # It took them too long to open.
+            return
+        for actor in self.actors:
+            sent = actor.other.sent
+            assert len(actor.delivered) == len(sent)
+            pings = [frame.payload for frame in actor.other.frames() if frame.opcode == fb.PING]
+            pongs = [frame.payload for frame in actor.frames() if frame.opcode == fb.PONG]
+            # s5.5.3: pings are answered, at least the last one.
+            assert pongs[-1:] == pings[-1:]
+        first = self.actor(self.steps % 2)
+        first.wanted_close = CloseFrame(4000, "done")
+        first.endpoint.close(4000, "done")
+        pair.work()
+        pair.pass_time(max(actor.timeouts.linger for actor in self.actors), settle=True)
+        for actor in self.actors:
+            assert actor.gone
+            assert actor.ending.clean
+            assert actor.ending.cause is Cause.CLOSE_HANDSHAKE
+            assert Transport.ABORT not in actor.verdicts
+        first.other.wanted_close = None
