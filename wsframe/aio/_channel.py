@@ -146,7 +146,9 @@ class Channel(asyncio.BufferedProtocol):
         self._use(transport)
         if self._on_connected is not None:
             self._on_connected()
-        self.advance()
+        # Not at once: where a peer has reset the connection already the write fails, and uvloop, as long as it is in
+        # create_connection, then forgets that the socket is its own to close.
+        self.advance_soon()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
