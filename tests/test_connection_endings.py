@@ -479,3 +479,15 @@ def sentence(role: Role, before: str, then: str) -> str:
 def test_what_an_ending_says(before: str, then: str, expected: str) -> None:
     assert sentence(Role.SERVER, before, then) == expected
     assert sentence(Role.CLIENT, before, then) == expected
+
+
+def test_of_an_error_the_traceback_is_not_kept() -> None:
+    """Its frames hold on to the adapter, and that to the connection."""
+    connection = Connection(Role.CLIENT)
+    try:
+        raise ConnectionResetError("reset by peer")
+    except ConnectionResetError as exc:
+        connection.receive_error(exc, Cause.RESET)
+    error = lose(connection).error
+    assert isinstance(error, ConnectionResetError)
+    assert error.__traceback__ is None

@@ -137,7 +137,7 @@ class Lifecycle:
         """The transport failed. What was received before and is still undelivered comes first.
 
         Args:
-            exc: what the system reported; it becomes ``Disconnected.error``.
+            exc: what the system reported; it becomes ``Disconnected.error``, without its traceback.
             cause: RESET, TLS_ERROR or TRANSPORT_ERROR.
 
         Raises:
@@ -148,7 +148,9 @@ class Lifecycle:
         events: list[Event] = []
         if self.state is not State.CLOSED:
             self._deliver_rest(events)
-            self._terminate(cause, error=exc)
+            # Not its traceback, whose frames hold on to the adapter, and that to this: nobody but the garbage
+            # collector could free it.
+            self._terminate(cause, error=exc.with_traceback(None))
             self._drop_output()
             self._verdict(Transport.ABORT)
         return events
