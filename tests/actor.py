@@ -38,6 +38,9 @@ LIMITS = Limits(
 LARGEST = 3000
 MOST_BUFFERED = LIMITS.write_hard_cap + LARGEST + LIMITS.max_pong_bytes + 3 * 131
 
+#: Pongs that wait, and the one that is released when there is room.
+_MOST_PONGS = LIMITS.max_pong_bytes + 125
+
 #: After a ping timeout the core takes so long to look once more.
 GRACE = 0.1
 #: What adding seconds up may lose.
@@ -73,6 +76,7 @@ class Actor(Side):
         half_close: the transport can be closed in one direction.
         lazy: what ``receive_data`` keeps back is taken only when somebody asks for more.
         fin_held: the end of the peer's stream is still on its way when what was before it has come.
+        holds_back: what the wire does not take stays with the endpoint, except for one portion.
         decode_text: as the endpoint was told.
     """
 
@@ -88,12 +92,14 @@ class Actor(Side):
         half_close: bool,
         lazy: bool,
         fin_held: bool,
+        holds_back: bool,
         decode_text: bool,
     ) -> None:
         super().__init__(endpoint, half_close=half_close)
         self.timeouts = timeouts
         self.lazy = lazy
         self.fin_held = fin_held
+        self.holds_back = holds_back
         self.decode_text = decode_text
         self.other: Actor
         self.opens = endpoint.connection is None
@@ -211,6 +217,16 @@ class Actor(Side):
         if endpoint.state >= State.CLOSING and self.closing_since is None:
             self.closing_since = now
 
+    def _write(self) -> None:
+        if not self.holds_back:
+            super()._write()
+            return
+        self._flush()
+        while not self.buffer and (out := self.endpoint.data_to_send()):
+            self.handed += b"".join(out)
+            self.buffer += b"".join(out)
+            self._flush()
+
     def read_on(self, now: float) -> None:
         if not self.lazy:
             super().read_on(now)
@@ -274,8 +290,22 @@ class Actor(Side):
         assert (endpoint.state is State.CLOSED) == self.gone
         if not self.gone:
             self._check_deadlines(self.now - SLACK)
-            # It has nothing to say that its adapter does not know of.
-            assert endpoint.data_to_send() == []
+            if not self.buffer:
+                # It has nothing to say that its adapter does not know of.
+                assert endpoint.data_to_send() == []
+            elif len(self.buffer) > _MOST_PONGS:
+                self._check_pongs()
+
+    def _check_pongs(self) -> None:
+        """However many pings come, what waits for a peer that takes nothing is bounded."""
+        left = size = 0
+        for frame in reversed(self.frames()):
+            left += len(frame.payload)
+            if left >= len(self.buffer):
+                break
+            if frame.opcode == fb.PONG:
+                size += len(frame.payload)
+        assert size <= _MOST_PONGS
 
     def _check_deadlines(self, now: float) -> None:
         """Whatever is waited for has an end."""

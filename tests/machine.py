@@ -84,6 +84,7 @@ class Setting:
         self.stream = draw(flag), draw(flag)
         self.lazy = draw(flag), draw(flag)
         self.fin_held = draw(flag)
+        self.holds_back = draw(flag)
         self.decode_text = draw(st.sampled_from([True, True, False]))
         #: Steps before anything may go wrong.
         self.calm = draw(st.sampled_from([0, 10, 30, 100]))
@@ -123,6 +124,7 @@ class Setting:
             half_close=self.half_close,
             lazy=self.lazy[index],
             fin_held=self.fin_held,
+            holds_back=self.holds_back,
             decode_text=self.decode_text,
         )
 
@@ -166,8 +168,12 @@ class Machine(RuleBasedStateMachine):
     # What applications do.
 
     @precondition(alive)
-    @rule(index=sides, data=datas)
-    def send(self, index: int, data: str | bytes) -> None:
+    @rule(index=sides, data=datas, times=st.sampled_from([1, 1, 1, 6]))
+    def send(self, index: int, data: str | bytes, times: int) -> None:
+        for _ in range(times if self.rough() else 1):
+            self._send(index, data)
+
+    def _send(self, index: int, data: str | bytes) -> None:
         actor = self.actor(index)
         connection = actor.endpoint.connection
 
@@ -215,8 +221,12 @@ class Machine(RuleBasedStateMachine):
         self._say(actor, act, may=actor.is_open and (begun is None or type(begun) is type(data)))
 
     @precondition(alive)
-    @rule(index=sides, payload=st.binary(max_size=125) | st.none())
-    def ping(self, index: int, payload: bytes | None) -> None:
+    @rule(index=sides, payload=st.binary(max_size=125) | st.none(), times=st.sampled_from([1, 1, 12]))
+    def ping(self, index: int, payload: bytes | None, times: int) -> None:
+        for _ in range(times):
+            self._ping(index, payload)
+
+    def _ping(self, index: int, payload: bytes | None) -> None:
         actor = self.actor(index)
         connection = actor.endpoint.connection
 
@@ -240,6 +250,8 @@ class Machine(RuleBasedStateMachine):
             assert may
             assert full
             assert actor.endpoint.state is State.CLOSING
+            # What had not been begun was dropped, for the Close frame that says why.
+            assert actor.endpoint.buffered <= len(actor.buffer) + 131
             actor.overflowed = True
             self.harmless = False
         else:

@@ -118,10 +118,7 @@ class Side:
         if self.gone:
             return
         endpoint = self.endpoint
-        out = b"".join(endpoint.data_to_send())
-        self.handed += out
-        self.buffer += out
-        self._flush()
+        self._write()
         self.most_buffered = max(self.most_buffered, endpoint.buffered)
         verdict = endpoint.transport
         if verdict is not self.verdicts[-1]:
@@ -144,6 +141,12 @@ class Side:
             self.outgoing.fin = True
         if not self.gone:
             endpoint.next_timeout(now)
+
+    def _write(self) -> None:
+        out = b"".join(self.endpoint.data_to_send())
+        self.handed += out
+        self.buffer += out
+        self._flush()
 
     def _flush(self) -> None:
         room = self.outgoing.room()
