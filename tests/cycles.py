@@ -3,6 +3,7 @@
     python tests/cycles.py --count 10000 --adapter aio
     python tests/cycles.py --count 10000 --adapter aio --loop uvloop
     python tests/cycles.py --count 10000 --adapter sync
+    python tests/cycles.py --count 10000 --adapter sync --tls
 
 A connection ends in one of several ways, in turn: closed by the client or by the server, reset by a bare client in the
 middle of a message, aborted by the server or by the client, dropped in the opening handshake, refused. With the
@@ -38,6 +39,7 @@ import framebuilder as fb
 import wsframe
 import wsframe.aio
 import wsframe.sync
+from aiohelpers import client_context, server_context
 from wsframe import Cause, Disconnected, Request, Response
 
 #: What is larger than that is a leak: per cycle, in objects that the collector knows, and in total, in bytes. A
@@ -51,6 +53,8 @@ MESSAGE = "x" * 2000
 #: A port at which nothing answers (RFC 863, which nobody has run for decades).
 NOBODY = 9
 DEADLINE = 30.0
+#: Times that each way is gone before it counts.
+WARM_UP = 5
 
 #: How a connection may end, and what the server must say about it.
 WAYS: dict[str, set[Cause]] = {
@@ -67,6 +71,16 @@ WAYS: dict[str, set[Cause]] = {
     "refused": {Cause.REJECTED},
     "broken frame": {Cause.PROTOCOL_ERROR},
     "nobody listens": set(),
+}
+#: The same over TLS, where an end without close_notify may or may not be told from a proper one.
+TLS_WAYS: dict[str, set[Cause]] = {
+    "client closes": {Cause.CLOSE_HANDSHAKE},
+    "server closes": {Cause.CLOSE_HANDSHAKE},
+    "server aborts": {Cause.LOCAL_ABORT},
+    "client aborts": {Cause.EOF, Cause.RESET, Cause.TLS_ERROR},
+    "handler raises": {Cause.CLOSE_HANDSHAKE},
+    "refused": {Cause.REJECTED},
+    "not trusted": {Cause.EOF, Cause.RESET, Cause.TLS_ERROR},
 }
 
 
@@ -252,10 +266,19 @@ def _difference(before: tuple[int, ...], cycles: int, seconds: float, per_transp
     )
 
 
-def _check_endings(way: str, endings: list[Disconnected]) -> None:
-    if WAYS[way]:
+def _check_endings(way: str, causes: set[Cause], endings: list[Disconnected]) -> None:
+    if causes:
         (ending,) = endings
-        assert ending.cause in WAYS[way], f"{way}: {ending}"
+        assert ending.cause in causes, f"{way}: {ending}"
+
+
+def _client_arguments(port: int, way: str, tls: bool) -> tuple[str, dict[str, Any]]:
+    """A URI and keyword arguments for ``connect``."""
+    address = f"127.0.0.1:{NOBODY if way == 'nobody listens' else port}/{way.replace(' ', '-')}"
+    if not tls:
+        return f"ws://{address}", OPTIONS
+    trusting = {} if way == "not trusted" else {"ssl": client_context()}
+    return f"wss://{address}", OPTIONS | trusting
 
 
 # asyncio.
@@ -308,13 +331,14 @@ async def _aio_server_side(ws: Any) -> None:
             await ws.send(message)
 
 
-async def _aio_cycle(port: int, way: str, endings: list[Disconnected]) -> None:
+async def _aio_cycle(port: int, way: str, endings: list[Disconnected], tls: bool) -> None:
+    causes = (TLS_WAYS if tls else WAYS)[way]
     if way in BARE:
         await asyncio.get_running_loop().run_in_executor(None, bare, port, way)
     else:
-        uri = f"ws://127.0.0.1:{NOBODY if way == 'nobody listens' else port}/{way.replace(' ', '-')}"
+        uri, options = _client_arguments(port, way, tls)
         with contextlib.suppress(wsframe.aio.ConnectError, wsframe.aio.ConnectionClosed):
-            ws = await wsframe.aio.connect(uri, **OPTIONS)
+            ws = await wsframe.aio.connect(uri, **options)
             if way in ("client closes", "client aborts"):
                 await ws.send(MESSAGE)
                 assert await ws.recv() == MESSAGE
@@ -324,13 +348,15 @@ async def _aio_cycle(port: int, way: str, endings: list[Disconnected]) -> None:
                 ws.abort()
             await ws.wait_closed()
     async with asyncio.timeout(DEADLINE):
-        while not endings and WAYS[way]:  # noqa: ASYNC110 - told by a plain function
+        while causes and not endings:  # noqa: ASYNC110 - told by a plain function
             await asyncio.sleep(0.0005)
-    _check_endings(way, endings)
+    _check_endings(way, causes, endings)
     endings.clear()
 
 
-async def aio_cycles(count: int, report: Callable[[int], None] = lambda _: None) -> Left:
+async def aio_cycles(
+    count: int, report: Callable[[int], None] = lambda _: None, *, tls: bool = False
+) -> Left:
     """So many connections on asyncio; what they have left behind, the server still running."""
     loop = asyncio.get_running_loop()
     endings: list[Disconnected] = []
@@ -344,21 +370,27 @@ async def aio_cycles(count: int, report: Callable[[int], None] = lambda _: None)
             await asyncio.sleep(0.001)
 
     serving = wsframe.aio.serve(
-        _aio_server_side, "127.0.0.1", 0, on_request=_refuse, on_end=on_end, **OPTIONS
+        _aio_server_side,
+        "127.0.0.1",
+        0,
+        ssl=server_context() if tls else None,
+        on_request=_refuse,
+        on_end=on_end,
+        **OPTIONS,
     )
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
     per_transport = await _asyncio_alone()
     async with serving as server:
         port = server.sockets[0].getsockname()[1]
-        ways = list(WAYS)
-        for turn in range(10 * len(ways)):
-            await _aio_cycle(port, ways[turn % len(ways)], endings)
+        ways = list(TLS_WAYS if tls else WAYS)
+        for turn in range(WARM_UP * len(ways)):
+            await _aio_cycle(port, ways[turn % len(ways)], endings, tls)
         await settle()
         with _uncollected():
             before, began = _state(), time.monotonic()
             timers = _timers(loop)
             for turn in range(count):
-                await _aio_cycle(port, ways[turn % len(ways)], endings)
+                await _aio_cycle(port, ways[turn % len(ways)], endings, tls)
                 report(turn)
             await settle()
             left = _difference(before, count, time.monotonic() - began, per_transport)
@@ -388,13 +420,14 @@ def _sync_server_side(ws: Any) -> None:
             ws.send(message)
 
 
-def _sync_cycle(port: int, way: str, endings: list[Disconnected]) -> None:
+def _sync_cycle(port: int, way: str, endings: list[Disconnected], tls: bool) -> None:
+    causes = (TLS_WAYS if tls else WAYS)[way]
     if way in BARE:
         bare(port, way)
     else:
-        uri = f"ws://127.0.0.1:{NOBODY if way == 'nobody listens' else port}/{way.replace(' ', '-')}"
+        uri, options = _client_arguments(port, way, tls)
         with contextlib.suppress(wsframe.sync.ConnectError, wsframe.sync.ConnectionClosed):
-            ws = wsframe.sync.connect(uri, **OPTIONS)
+            ws = wsframe.sync.connect(uri, **options)
             if way in ("client closes", "client aborts"):
                 ws.send(MESSAGE)
                 assert ws.recv() == MESSAGE
@@ -404,14 +437,14 @@ def _sync_cycle(port: int, way: str, endings: list[Disconnected]) -> None:
                 ws.abort()
             ws.wait_closed()
     end = time.monotonic() + DEADLINE
-    while not endings and WAYS[way]:
+    while causes and not endings:
         assert time.monotonic() < end, f"{way}: the server has not heard of the end"
         time.sleep(0.0005)
-    _check_endings(way, endings)
+    _check_endings(way, causes, endings)
     endings.clear()
 
 
-def sync_cycles(count: int, report: Callable[[int], None] = lambda _: None) -> Left:
+def sync_cycles(count: int, report: Callable[[int], None] = lambda _: None, *, tls: bool = False) -> Left:
     """The same with blocking sockets."""
     endings: list[Disconnected] = []
 
@@ -419,21 +452,27 @@ def sync_cycles(count: int, report: Callable[[int], None] = lambda _: None) -> L
         endings.append(ending)
 
     with wsframe.sync.serve(
-        _sync_server_side, "127.0.0.1", 0, on_request=_refuse, on_end=on_end, **OPTIONS
+        _sync_server_side,
+        "127.0.0.1",
+        0,
+        ssl=server_context() if tls else None,
+        on_request=_refuse,
+        on_end=on_end,
+        **OPTIONS,
     ) as server:
         port = server.sockets[0].getsockname()[1]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            ways = list(WAYS)
-            for turn in range(10 * len(ways)):
-                _sync_cycle(port, ways[turn % len(ways)], endings)
+            ways = list(TLS_WAYS if tls else WAYS)
+            for turn in range(WARM_UP * len(ways)):
+                _sync_cycle(port, ways[turn % len(ways)], endings, tls)
             threads = 2
             _wait_for_threads(threads)
             with _uncollected():
                 before, began = _state(), time.monotonic()
                 for turn in range(count):
-                    _sync_cycle(port, ways[turn % len(ways)], endings)
+                    _sync_cycle(port, ways[turn % len(ways)], endings, tls)
                     report(turn)
                 _wait_for_threads(threads)
                 left = _difference(before, count, time.monotonic() - began)
@@ -468,6 +507,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--adapter", choices=["aio", "sync"], default="aio")
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="for aio")
+    parser.add_argument("--tls", action="store_true")
     arguments = parser.parse_args()
 
     def report(turn: int) -> None:
@@ -478,9 +518,9 @@ def main() -> int:
         if arguments.adapter == "aio":
             factory = importlib.import_module(arguments.loop).new_event_loop
             with asyncio.Runner(loop_factory=factory) as runner:
-                left = runner.run(aio_cycles(arguments.count, report))
+                left = runner.run(aio_cycles(arguments.count, report, tls=arguments.tls))
         else:
-            left = sync_cycles(arguments.count, report)
+            left = sync_cycles(arguments.count, report, tls=arguments.tls)
     print(f"wsframe.{arguments.adapter}, codec {wsframe.backend}: {left}")
     complaints = left.complaints()
     print(*complaints, sep="\n", end="\n" if complaints else "")

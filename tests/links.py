@@ -52,7 +52,7 @@ class Link:
     """The proxy; a context manager.
 
     Attributes:
-        clients: which connection of a client is behind one that comes out: port to port.
+        clients: which connection of a client is behind one that comes out: port to port; for the user to forget.
     """
 
     def __init__(self) -> None:

@@ -170,7 +170,7 @@ class Soak:
         return self._running[int(request.target[1:])]
 
     def on_end(self, request: Request | None, address: Any, ending: Disconnected) -> None:
-        conversation = self._by_port.get(self.link.clients.get(address[1], 0))
+        conversation = self._by_port.get(self.link.clients.pop(address[1], 0))
         if conversation is None:
             self.failures.append(f"an ending of nobody: {request}, {address}, {ending}")
         else:

@@ -221,6 +221,8 @@ class Channel(asyncio.BufferedProtocol):
             logger.exception("the end of a connection could not be handled")
         self.owner = _NOBODY
         self._on_connected = None
+        # TLS holds on to its protocol, this, for good.
+        self.transport = self._plain = None
         self._release_writers()
 
     def advance(self) -> None:

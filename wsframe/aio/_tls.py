@@ -40,6 +40,8 @@ async def start_tls(
             ssl_shutdown_timeout=timeouts.linger,
         )
     except OSError as exc:
+        # asyncio's frames hold on to their exception, and ours to the channel.
+        exc.with_traceback(None)
         if isinstance(exc, ConnectionResetError) and exc.errno is None:
             # asyncio's word for the end of the stream.
             channel.endpoint.receive_eof()

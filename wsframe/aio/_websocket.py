@@ -30,6 +30,8 @@ class WebSocket:
         request: the opening handshake's request.
         response: its response; None on a server.
         ending: how the connection ended; None while it has not.
+        local_address: the local address, as sockets give it.
+        remote_address: the peer's address, as sockets give it.
     """
 
     def __init__(
@@ -42,6 +44,9 @@ class WebSocket:
     ) -> None:
         self.request = request
         self.response = response
+        assert channel.transport is not None
+        self.local_address: Any = channel.transport.get_extra_info("sockname")
+        self.remote_address: Any = channel.transport.get_extra_info("peername")
         self._on_end = on_end
         self.ending: Disconnected | None = None
         self._loop = asyncio.get_running_loop()
@@ -90,20 +95,6 @@ class WebSocket:
     def close_reason(self) -> str | None:
         """The peer's reason, or ""; None while open."""
         return None if self.ending is None else self.ending.reason
-
-    @property
-    def local_address(self) -> Any:
-        """The local address, as sockets give it."""
-        return self._extra("sockname")
-
-    @property
-    def remote_address(self) -> Any:
-        """The peer's address, as sockets give it."""
-        return self._extra("peername")
-
-    def _extra(self, name: str) -> Any:
-        transport = self._channel.transport
-        return None if transport is None else transport.get_extra_info(name)
 
     # Receiving.
 
