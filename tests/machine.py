@@ -33,22 +33,32 @@ from wsframe._deflate import DeflateCodec
 sides = st.integers(0, 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 datas = texts | st.binary(max_size=50) | st.integers(100, LARGEST).map(lambda size: b"\0ab" * (size // 3))
-codes = st.sampled_from([1000, 1001, 1011, 3000, 4999, None])
+CODES = [1000, None, 1001, None, 4999, 3000, 1011]
+codes = st.sampled_from(CODES)
+payloads = st.sampled_from([None, b"", b"x" * 125]) | st.binary(max_size=20)
+#: What a wire takes before its sender has to wait; mostly anything.
+capacities = st.sampled_from([None, None, None, 0, 1, 100, 2000])
 #: s7.4: none of these may be in a Close frame.
 wrong_codes = st.sampled_from([0, 999, 1004, 1005, 1006, 1015, 2999, 5000])
-timeouts = st.builds(
+_options: dict[str, Any] = {
+    "open": st.just(4.0),
+    "close": st.sampled_from([5.0, 1.0]),
+    "linger": st.sampled_from([2.0, 0.5]),
+    "idle": st.sampled_from([None, None, None, 7.0]),
+}
+#: With keepalive, and without.
+watchful = st.builds(
     Timeouts,
-    open=st.just(4.0),
-    close=st.sampled_from([5.0, 1.0]),
-    linger=st.sampled_from([2.0, 0.5]),
-    ping_interval=st.sampled_from([None, None, 0.4, 3.0]),
-    ping_timeout=st.sampled_from([None, 0.4, 2.0, 10.0]),
-    idle=st.sampled_from([None, None, None, 7.0]),
+    ping_interval=st.sampled_from([0.4, 0.4, 3.0]),
+    ping_timeout=st.sampled_from([None, 0.4, 0.4, 2.0, 10.0]),
+    **_options,
 )
+patient = st.builds(Timeouts, ping_interval=st.none(), ping_timeout=st.none(), **_options)
 
 #: What nobody may send, some of it more often: as (opcode, payload, rsv, masked the right way).
+Poison = tuple[int, bytes, int, bool]
 _TOO_BIG = b"x" * (LIMITS.max_message_size + 1)
-POISONS: list[tuple[int, bytes, int, bool]] = [
+POISONS: list[Poison] = [
     (fb.TEXT, b"\xff", 0, True),
     (fb.TEXT, b"\xff", 0, True),
     (fb.BINARY, _TOO_BIG, 0, True),
@@ -80,7 +90,9 @@ class Setting:
         self.opening = draw(st.sampled_from([False, False, True]))
         self.deflate = draw(flag)
         self.half_close = draw(flag)
+        timeouts = watchful if draw(flag) else patient
         self.timeouts = draw(timeouts), draw(timeouts)
+        self.capacities = draw(capacities), draw(capacities)
         self.stream = draw(flag), draw(flag)
         self.lazy = draw(flag), draw(flag)
         self.fin_held = draw(flag)
@@ -97,6 +109,8 @@ class Setting:
         actors[0].other, actors[1].other = actors[1], actors[0]
         pair = Pair.__new__(Pair)
         pair.join(*actors)
+        for actor, capacity in zip(actors, self.capacities, strict=True):
+            actor.outgoing.capacity = capacity
         return pair
 
     def _actor(self, role: Role, index: int) -> Actor:
@@ -221,7 +235,7 @@ class Machine(RuleBasedStateMachine):
         self._say(actor, act, may=actor.is_open and (begun is None or type(begun) is type(data)))
 
     @precondition(alive)
-    @rule(index=sides, payload=st.binary(max_size=125) | st.none(), times=st.sampled_from([1, 1, 12]))
+    @rule(index=sides, payload=payloads, times=st.sampled_from([1, 1, 12]))
     def ping(self, index: int, payload: bytes | None, times: int) -> None:
         for _ in range(times):
             self._ping(index, payload)
@@ -262,8 +276,14 @@ class Machine(RuleBasedStateMachine):
         self.settled()
 
     @precondition(rough)
-    @rule(index=sides, code=codes, reason=st.sampled_from(["", "bye", "über"]), wrong=wrong_codes)
-    def close(self, index: int, code: int | None, reason: str, wrong: int) -> None:
+    @rule(
+        index=sides,
+        code=codes,
+        reason=st.sampled_from(["", "bye", "über"]),
+        wrong=wrong_codes,
+        then=st.none() | st.sampled_from(POISONS),
+    )
+    def close(self, index: int, code: int | None, reason: str, wrong: int, then: Poison | None) -> None:
         actor = self.actor(index)
         self._close_wrongly(actor.endpoint, wrong, "")
         self._close_wrongly(actor.endpoint, code, "x" * 124)
@@ -277,6 +297,8 @@ class Machine(RuleBasedStateMachine):
         self.harmless = False
         actor.endpoint.close(code, reason)
         self.settled()
+        if then is not None:
+            self._poison(actor, then)
 
     def _close_wrongly(self, endpoint: Connection, code: int | None, reason: str) -> None:
         before = endpoint.state, endpoint.buffered, endpoint.transport
@@ -286,16 +308,6 @@ class Machine(RuleBasedStateMachine):
             assert (endpoint.state, endpoint.buffered, endpoint.transport) == before
         else:
             raise AssertionError(f"close({code}, {reason!r}) was taken")
-
-    @precondition(rough)
-    @rule(index=sides)
-    def abort(self, index: int) -> None:
-        actor = self.actor(index)
-        actor.aborted |= not actor.gone
-        self.harmless = False
-        actor.endpoint.abort()
-        self.settled()
-        assert actor.gone
 
     @precondition(
         lambda self: self.actor(1).request_waits and self.actor(1).endpoint.state is State.HANDSHAKE
@@ -393,16 +405,22 @@ class Machine(RuleBasedStateMachine):
         actor.work(pair.now)
 
     @precondition(alive)
-    @rule(index=sides, capacity=st.sampled_from([0, 1, 100, 2000, None]))
+    @rule(index=sides, capacity=capacities)
     def narrow(self, index: int, capacity: int | None) -> None:
         self.actor(index).outgoing.capacity = capacity
         self.settled()
 
     @precondition(rough)
-    @rule(index=sides, accident=st.sampled_from(["sever", "lose one way", "cut", "reset"]))
+    @rule(index=sides, accident=st.sampled_from(["abort", "sever", "lose one way", "cut", "reset"]))
     def accident(self, index: int, accident: str) -> None:
-        wire = self.actor(index).outgoing
-        if accident == "sever":
+        actor = self.actor(index)
+        wire = actor.outgoing
+        if accident == "abort":
+            actor.aborted |= not actor.gone
+            actor.endpoint.abort()
+            actor.work(self.pair.now)
+            assert actor.gone
+        elif accident == "sever":
             # The peer sees the end of the stream, which this side has not sent.
             wire.severed = wire.fin = True
         elif accident == "lose one way":
@@ -417,9 +435,11 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(rough)
     @rule(index=sides, poison=st.sampled_from(POISONS))
-    def poison(self, index: int, poison: tuple[int, bytes, int, bool]) -> None:
+    def poison(self, index: int, poison: Poison) -> None:
+        self._poison(self.actor(index), poison)
+
+    def _poison(self, actor: Actor, poison: Poison) -> None:
         """Behind whole frames there comes something that breaks a rule."""
-        actor = self.actor(index)
         wire = actor.outgoing
         if actor.opened_at is None or actor.buffer or wire.fin or wire.dead:
             return
@@ -460,12 +480,14 @@ class Machine(RuleBasedStateMachine):
         pair, actors = self.pair, self.actors
         if self.harmless and self.alive():
             self.end_in_order()
-        for actor in actors:
-            actor.wanted_close = actor.wanted_close or (CloseFrame(1001, "") if actor.is_open else None)
+        for index, actor in enumerate(actors):
+            code = CODES[(self.steps + index) % len(CODES)]
+            if actor.is_open:
+                actor.wanted_close = CloseFrame(1005 if code is None else code, "")
             if actor.endpoint.connection is None and actor.endpoint.state < State.CLOSING:
                 actor.refused = actor.endpoint.role is Role.SERVER
                 actor.aborted = not actor.refused
-            actor.endpoint.close(1001)
+            actor.endpoint.close(code)
             actor.work(pair.now)
         # Whatever has happened, both are over within bounded time.
         pair.pass_time(max(actor.timeouts.close for actor in actors) + 0.1, settle=True)
@@ -494,8 +516,9 @@ class Machine(RuleBasedStateMachine):
             # s5.5.3: pings are answered, at least the last one.
             assert pongs[-1:] == pings[-1:]
         first = self.actor(self.steps % 2)
-        first.wanted_close = CloseFrame(4000, "done")
-        first.endpoint.close(4000, "done")
+        code = CODES[self.steps % len(CODES)]
+        first.wanted_close = CloseFrame(1005 if code is None else code, "")
+        first.endpoint.close(code)
         pair.work()
         pair.pass_time(max(actor.timeouts.linger for actor in self.actors), settle=True)
         for actor in self.actors:
@@ -503,4 +526,3 @@ class Machine(RuleBasedStateMachine):
             assert actor.ending.clean
             assert actor.ending.cause is Cause.CLOSE_HANDSHAKE
             assert Transport.ABORT not in actor.verdicts
-        first.other.wanted_close = None
