@@ -219,7 +219,12 @@ class Actor(Side):
 
     def _write(self) -> None:
         if not self.holds_back:
-            super()._write()
+            self._flush()
+            handed = -1
+            while handed < len(self.handed):
+                # What has left may have made room for the pong that waits.
+                handed = len(self.handed)
+                super()._write()
             return
         self._flush()
         while not self.buffer and (out := self.endpoint.data_to_send()):
@@ -467,6 +472,8 @@ class Actor(Side):
             assert not self.paused
             silence = timeouts.ping_timeout + (0 if self.ever_paused else timeouts.ping_interval)
             assert begun_at >= heard + silence - SLACK
+            # Nobody is there to wait for.
+            assert self.verdicts[-1] is Transport.ABORT
         elif cause is Cause.SLOW_PEER:
             stalled = timeouts.ping_timeout is not None and (
                 begun_at >= max(self.last_progress, heard) + timeouts.ping_timeout - SLACK

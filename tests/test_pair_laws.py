@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import framebuilder as fb
-from machine import agreed, codes, datas, sides, texts
 from pair import Pair, Side, assert_over, counting_bytes, peer_frame
+from setting import agreed, codes, datas, sides, texts
 from wsframe import (
     Cause,
     CloseReceived,
