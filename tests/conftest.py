@@ -47,6 +47,7 @@ CODEC_INDEPENDENT = (
     "test_page",
     "test_readme",
     "test_state",
+    "test_testing",
     "test_timers",
     "test_uri",
     # They choose for themselves what the copy in the host is compiled to.
