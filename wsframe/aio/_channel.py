@@ -181,9 +181,9 @@ class Channel(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self.advance()
-        if not self._write_paused:
-            self._release_writers()
+        # Not at once: what fails or closes now, inside asyncio's own write, ends the transport twice (CPython's issue
+        # 156512), once with another reason.
+        self._loop.call_soon(self._go_on_writing)
 
     # For the owner.
 
@@ -262,8 +262,8 @@ class Channel(asyncio.BufferedProtocol):
 
     @property
     def congested(self) -> bool:
-        """More is waiting to be written than the high-water mark."""
-        return self._write_paused and not self.lost
+        """More is waiting to be written than the high-water mark, or the transport takes nothing any more."""
+        return not self.lost and (self._write_paused or self._is_closing())
 
     async def room(self) -> None:
         """Wait until no longer ``congested``, or lost."""
@@ -277,6 +277,18 @@ class Channel(asyncio.BufferedProtocol):
                     self._room_waiters.remove(waiter)
 
     # Inside.
+
+    def _go_on_writing(self) -> None:
+        self.advance()
+        if not self._write_paused:
+            self._release_writers()
+
+    def _is_closing(self) -> bool:
+        """The transport is, or the one below its TLS, which has failed and not said so yet."""
+        transport, plain = self.transport, self._plain
+        return (transport is not None and transport.is_closing()) or (
+            plain is not None and plain.is_closing()
+        )
 
     def _use(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -347,7 +359,7 @@ class Channel(asyncio.BufferedProtocol):
         endpoint = self.endpoint
         # Above high water the rest stays with the endpoint, which can still drop it or put a Close in front.
         may_write = not self._write_paused or endpoint.transport is Transport.ABORT
-        if may_write and not self._write_over and not transport.is_closing():
+        if may_write and not self._write_over and not self._is_closing():
             out = endpoint.data_to_send()
             if self._tap is not None:
                 for piece in out:

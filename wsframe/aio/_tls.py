@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import ssl as ssl_module
 from typing import cast
 
@@ -47,15 +49,19 @@ async def start_tls(
         else:
             channel.end(exc, cause_of(exc))
         return
-    if secure is None or plain.is_closing():
-        channel.end(None, Cause.TRANSPORT_ERROR)
-    else:
+    if secure is None:
+        # Behind what knows why, if that is under way.
+        loop.call_soon(channel.end, None, Cause.TRANSPORT_ERROR)
+    elif not plain.is_closing():
         channel.secured(secure)
+    # Else the transport is broken, and tells why.
 
 
 def _hand_over(channel: Channel, plain: asyncio.Transport) -> None:
     """Give TLS what was read before it had taken over: uvloop reads from the first moment, paused or not."""
     protocol = cast("asyncio.BufferedProtocol", plain.get_protocol())
+    if protocol is not channel:
+        _resume_later(plain)
     early, channel.before_tls = channel.before_tls, bytearray()
     while early and protocol is not channel:
         buffer = memoryview(protocol.get_buffer(len(early)))
@@ -63,3 +69,20 @@ def _hand_over(channel: Channel, plain: asyncio.Transport) -> None:
         buffer[:size] = early[:size]
         protocol.buffer_updated(size)
         del early[:size]
+
+
+def _resume_later(plain: asyncio.Transport) -> None:
+    """Let asyncio's TLS go on writing in another turn: a write that fails inside the plain transport's own would end
+    that twice, once with another reason, and asyncio would log the second (CPython's issue 156512)."""
+
+    def resume_writing() -> None:
+        if not plain.is_closing():
+            # The protocol holds this function, so this does not hold the protocol.
+            protocol = plain.get_protocol()
+            type(protocol).resume_writing(protocol)
+
+    # Other event loops' TLS has no such attribute to set, and no need of it.
+    with contextlib.suppress(AttributeError):
+        plain.get_protocol().resume_writing = functools.partial(  # type: ignore[method-assign, assignment]
+            asyncio.get_running_loop().call_soon, resume_writing
+        )
