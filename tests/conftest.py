@@ -71,7 +71,10 @@ def loaded_codecs() -> dict[str, ModuleType]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run everything that depends on the codec with each of them."""
     names = list(loaded_codecs())
-    if metafunc.module.__name__.startswith(CODEC_INDEPENDENT):
+    sample = (
+        metafunc.module.__name__.startswith("test_sweep") and metafunc.config.getoption("--sweep") == "sample"
+    )
+    if sample or metafunc.module.__name__.startswith(CODEC_INDEPENDENT):
         names = names[-1:]
     metafunc.parametrize("codec", names, indirect=True, scope="session")
 
@@ -93,6 +96,19 @@ def codec(request: pytest.FixtureRequest) -> Generator[ModuleType]:
     yield chosen
     for module, name, value in replaced:
         setattr(module, name, value)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--sweep=all``: the tests in test_sweep_*.py leave nothing out."""
+    parser.addoption("--sweep", choices=["sample", "all"], default="sample", help="how much the sweeps take")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many points were swept."""
+    swept = getattr(sys.modules.get("sweephelpers"), "swept", None)
+    if swept:
+        counts = "; ".join(f"{what}: {count}" for what, count in sorted(swept.items()))
+        terminalreporter.write_line(f"swept points: {counts}")
 
 
 @pytest.fixture(scope="session")
