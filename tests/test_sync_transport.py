@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from framebuilder import TEXT
+from sweephelpers import system_sockets
 from synchelpers import Job, opened, tidy, waits
-from wsframe.sync import WebSocket
+from wsframe import Role
+from wsframe.sync import WebSocket, connect
 from wsframe.sync import _transport as transport_module
 from wsframe.sync._poll import Waker, wait_ready
 from wsframe.sync._transport import PlainTransport, PolledTransport, open_transport, some_of
+from wsframe.testing import BlockingPeer, Faults, FaultySocket
 
 __all__ = ["tidy"]
 
@@ -231,3 +234,29 @@ def test_more_buffers_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> No
                 ws._connection.send_bytes(b"%d" % number)
         ws.send("last")
         assert [raw.next_frame().payload for _ in range(101)] == [*(b"%d" % n for n in range(100)), b"last"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs AF_UNIX sockets without names")
+@pytest.mark.parametrize("others_receive", [False, True])
+def test_what_could_only_be_written_at_the_second_try_is_written(
+    others_receive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room came between the first try and the wait for it; nothing else will happen."""
+    monkeypatch.setattr(transport_module, "_is_plain", lambda sock: True)
+    listener, client = system_sockets()
+    with listener:
+        accepted, _ = listener.accept()
+    faults = Faults().fail_at(2, BlockingIOError(), operation="send")
+    with BlockingPeer(Role.SERVER, accepted) as peer:
+        opening = Job(lambda: connect("ws://localhost/", sock=FaultySocket(client, faults)))
+        peer.accept()
+        ws = opening.result()
+        receiving = Job(ws.wait_closed) if others_receive else None
+        if receiving is not None:
+            waits(receiving)
+        Job(ws.send, "message").result(5)
+        assert faults.fired
+        peer.expect_frame("message")
+        ws.abort()
+        if receiving is not None:
+            receiving.result()

@@ -217,6 +217,7 @@ class Driver:
 
         It always looks into the socket before it tells the endpoint that a deadline is over: what counts may be there.
         """
+        sent = self.sent
         if self._pending:
             self.advance()
         endpoint = self.endpoint
@@ -228,6 +229,9 @@ class Driver:
         elif not self.lost:
             until = earliest(deadline, due, more)
             timeout = None if until is None else max(0.0, until - now)
+            if self.sent != sent:
+                # That may be all that this thread waits for.
+                timeout = 0.0
             if self._leader in (None, threading.get_ident()):
                 self._lead(timeout)
             elif timeout != 0:
