@@ -419,10 +419,14 @@ class Driver:
         """The peer takes no more. What it said before it went, its Close for instance, is still to be heard."""
         self._write_over = True
         self._write_error = exc
+        size = self._pending_size
         self._pending = []
         self._pending_size = 0
-        if self._leader not in (None, threading.get_ident()):
-            # The leader hears it, and then the end of the stream.
+        if self._transport.waits and self._leader not in (None, threading.get_ident()):
+            # The leader hears it, and then the end of the stream, also where this error alone does not bring it.
+            self._transport.interrupt()
+            # Until then whoever sends must not think that it has left.
+            self.endpoint.unsent(size)
             return
         with contextlib.suppress(OSError):
             for _ in range(_MAX_DRAINS):
