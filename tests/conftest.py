@@ -103,6 +103,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--sweep", choices=["sample", "all"], default="sample", help="how much the sweeps take")
 
 
+@pytest.fixture
+def everything(request: pytest.FixtureRequest) -> bool:
+    """Whether a sweep leaves nothing out."""
+    return bool(request.config.getoption("--sweep") == "all")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many points were swept."""
     swept = getattr(sys.modules.get("sweephelpers"), "swept", None)

@@ -7,17 +7,19 @@ ended, with the frame builder's parser and not with the code under test.
 from __future__ import annotations
 
 import collections
+import contextlib
 import errno
 import gc
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from framebuilder import parse_all
 from wsframe import Cause, Disconnected, State
-from wsframe.testing import Fault
+from wsframe.testing import Fault, FaultyListener, FaultySocket
 
 #: What a sweep lets go wrong: name -> what makes the fault anew for every run.
 KINDS: dict[str, Callable[[], BaseException | Fault]] = {
@@ -39,6 +41,9 @@ HARMLESS = ("partial", "not now", "interrupted")
 #: Endings that only time brings.
 TIMEOUTS = {Cause.OPEN_TIMEOUT, Cause.PING_TIMEOUT, Cause.CLOSE_TIMEOUT, Cause.SLOW_PEER}
 
+#: So many points of a scenario are in a sample.
+SAMPLE = 12
+
 #: How many points were swept, by adapter; printed at the end of the run.
 swept: collections.Counter[str] = collections.Counter()
 
@@ -56,6 +61,33 @@ def system_sockets() -> tuple[socket.socket, socket.socket]:
     listener.listen()
     client.connect(listener.getsockname())
     return listener, client
+
+
+def choose(kinds: Iterable[str], points: int, everything: bool, seed: str) -> list[tuple[str, int]]:
+    """Which failure to try at which point: all of them, or a sample that is spread evenly.
+
+    Args:
+        kinds: of failures.
+        points: where they can be.
+        everything: no sample.
+        seed: samples with different ones are different.
+    """
+    pairs = [(kind, n) for n in range(1, points + 1) for kind in kinds]
+    if everything or len(pairs) <= SAMPLE:
+        return pairs
+    step = len(pairs) / SAMPLE
+    first = zlib.crc32(seed.encode()) % step
+    return [pairs[int(first + step * k)] for k in range(SAMPLE)]
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Says in a failure where it was."""
+    try:
+        yield
+    except BaseException as exc:
+        exc.add_note(what)
+        raise
 
 
 class Records(logging.Handler):
@@ -92,15 +124,25 @@ def cause_of(exc: BaseException) -> Cause:
 
 
 class Wire:
-    """What one side's transport has delivered, and the first thing that ended it."""
+    """What one side's transport has delivered, and the first thing that ended it.
 
-    def __init__(self) -> None:
+    Args:
+        threads: where several threads use it, which of their errors comes first is not for us to say.
+    """
+
+    def __init__(self, *, threads: bool = False) -> None:
         self.delivered = bytearray()
         self.end: BaseException | str | None = None
+        self._threads = threads
 
     def note(self, end: BaseException | str) -> None:
         if self.end is None:
             self.end = end
+
+    def agree(self, error: BaseException | None) -> None:
+        """Believe the ending about which error it was, if it may be any."""
+        if self._threads and isinstance(self.end, OSError) and isinstance(error, OSError):
+            self.end = error
 
     @property
     def heard_close(self) -> bool:
@@ -136,6 +178,60 @@ class Wire:
         return set()
 
 
+#: Of the two sides of the connection of the run that is on.
+WIRES: dict[str, Wire] = {}
+
+
+class RecordingSocket(FaultySocket):
+    """The same for a socket of the system."""
+
+    side = "client"
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        with self._noting():
+            count = super().recv_into(buffer, nbytes, flags)
+        self._note_received(bytes(buffer[:count]))
+        return count
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        with self._noting():
+            return super().send(data, flags)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        with self._noting():
+            return super().sendmsg(*arguments)
+
+    def setsockopt(self, *arguments: Any) -> None:
+        try:
+            super().setsockopt(*arguments)
+        except OSError as exc:
+            WIRES[self.side].note(exc)
+            raise
+
+    def _note_received(self, data: bytes) -> None:
+        WIRES[self.side].delivered += data
+        if not data:
+            WIRES[self.side].note("eof")
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except (BlockingIOError, InterruptedError):
+            raise
+        except OSError as exc:
+            WIRES[self.side].note(exc)
+            raise
+
+
+class RecordingListener(FaultyListener):
+    def accept(self) -> tuple[RecordingSocket, Any]:
+        sock, address = socket.socket.accept(self)
+        accepted = RecordingSocket(sock, self.faults)
+        accepted.side = "server"
+        return accepted, address
+
+
 def _frame_size(data: bytes) -> int | None:
     """How long the first frame is, as its header says."""
     if len(data) < 2:
@@ -156,6 +252,7 @@ def judge(side: str, wire: Wire, ending: Disconnected | None, *, stalled: bool, 
     if wire.end is None and not wire.delivered and ending.phase is State.CONNECTING:
         # There never was a connection.
         return [] if isinstance(ending.error, OSError) or stalled else [f"{side}: {ending!r}"]
+    wire.agree(ending.error)
     allowed = wire.causes()
     if stalled:
         allowed |= TIMEOUTS
@@ -183,6 +280,7 @@ def judge_tls(
     """The same where what was delivered is encrypted: an error of the transport is the ending, or came after it."""
     if ending is None:
         return [f"{side}: no ending"]
+    wire.agree(ending.error)
     problems = []
     allowed = {Cause.CLOSE_HANDSHAKE}
     if isinstance(wire.end, BaseException):
@@ -191,6 +289,9 @@ def judge_tls(
         allowed |= {Cause.EOF, Cause.TRUNCATED, Cause.TLS_ERROR}
     elif not wire.delivered and ending.phase is State.CONNECTING and isinstance(ending.error, OSError):
         return []
+    if any(other.end == "eof" for other in WIRES.values()):
+        # That one side's stream has ended in the middle of the handshake is told to the other by TLS.
+        allowed.add(Cause.TLS_ERROR)
     if stalled:
         allowed |= TIMEOUTS
     if aborted:

@@ -9,11 +9,9 @@ is logged. A run samples the kinds of failures; ``--sweep=all`` takes them all.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import socket
-import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,8 +22,14 @@ from aiohelpers import client_context, server_context
 from sweephelpers import (
     HARMLESS,
     KINDS,
+    SAMPLE,
+    WIRES,
+    RecordingListener,
+    RecordingSocket,
     Records,
     Wire,
+    choose,
+    explained,
     is_prefix,
     judge,
     judge_tls,
@@ -39,8 +43,6 @@ from wsframe.testing import (
     CancelAt,
     Fault,
     Faults,
-    FaultyListener,
-    FaultySocket,
     VirtualClockLoop,
     run,
     sweep,
@@ -74,22 +76,8 @@ class Talk:
         return message
 
 
-#: So many points of a scenario are in a sample.
-SAMPLE = 12
-
-
 #: When a cancellation comes: while it waits, or together with what it waits for.
 WHEN: tuple[Literal["wait", "wake"], ...] = ("wait", "wake")
-
-
-@contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Says in a failure where it was."""
-    try:
-        yield
-    except BaseException as exc:
-        exc.add_note(what)
-        raise
 
 
 #: In memory; in memory with small buffers and a delay; and asyncio's own transports, on sockets that fail.
@@ -164,15 +152,12 @@ SCENARIOS: dict[str, tuple[Side, Side]] = {
 }
 
 
-wires: dict[str, Wire] = {}
-
-
 class RecordingTransport(MemoryTransport):
     """Notes what its protocol is told."""
 
     @property
     def wire(self) -> Wire:
-        return wires["server" if self.get_extra_info("sockname")[1] == 80 else "client"]
+        return WIRES["server" if self.get_extra_info("sockname")[1] == 80 else "client"]
 
     def _fail(self, exc: Exception) -> None:
         self.wire.note(exc)
@@ -191,49 +176,6 @@ class RecordingStream(MemoryStream):
         assert isinstance(self.reader, RecordingTransport)
         self.reader.wire.delivered += data
         return data
-
-
-class RecordingSocket(FaultySocket):
-    """The same for a socket of the system."""
-
-    side = "client"
-
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        with self._noting():
-            count = super().recv_into(buffer, nbytes, flags)
-        self._note_received(bytes(buffer[:count]))
-        return count
-
-    def send(self, data: Any, flags: int = 0, /) -> int:
-        with self._noting():
-            return super().send(data, flags)
-
-    def sendmsg(self, *arguments: Any) -> int:
-        with self._noting():
-            return super().sendmsg(*arguments)
-
-    def _note_received(self, data: bytes) -> None:
-        wires[self.side].delivered += data
-        if not data:
-            wires[self.side].note("eof")
-
-    @contextlib.contextmanager
-    def _noting(self) -> Iterator[None]:
-        try:
-            yield
-        except (BlockingIOError, InterruptedError):
-            raise
-        except OSError as exc:
-            wires[self.side].note(exc)
-            raise
-
-
-class RecordingListener(FaultyListener):
-    def accept(self) -> tuple[RecordingSocket, Any]:
-        sock, address = socket.socket.accept(self)
-        accepted = RecordingSocket(sock, self.faults)
-        accepted.side = "server"
-        return accepted, address
 
 
 async def _closing(server: Server) -> None:
@@ -262,7 +204,7 @@ class Run:
     problems: list[str] = field(default_factory=list)
 
     def play(self, monkeypatch: pytest.MonkeyPatch) -> Run:
-        wires.update(client=Wire(), server=Wire())
+        WIRES.update(client=Wire(), server=Wire())
         with monkeypatch.context() as patch, Records() as records:
             patch.setattr(network, "MemoryTransport", RecordingTransport)
             patch.setattr(network, "MemoryStream", RecordingStream)
@@ -381,7 +323,7 @@ class Run:
         if self.time > (100 if self.stalls else 30):
             self.problems.append(f"it was over only at {self.time:g} s")
         verdict = judge_tls if self.tls else judge
-        if self.server_endings or wires["server"].delivered or wires["server"].end is not None:
+        if self.server_endings or WIRES["server"].delivered or WIRES["server"].end is not None:
             if len(self.server_endings) != 1:
                 self.problems.append(f"the server's endings: {self.server_endings}")
             else:
@@ -389,7 +331,7 @@ class Run:
                 if ending.cause is not Cause.REJECTED or self.shutdown_at is None:
                     self.problems += verdict(
                         "server",
-                        wires["server"],
+                        WIRES["server"],
                         ending,
                         stalled=self.stalls,
                         # Of a handler it is a Close, of TLS that is not established it can only be the end.
@@ -400,7 +342,7 @@ class Run:
         if not self.cancelled or self.client is not None:
             self.problems += verdict(
                 "client",
-                wires["client"],
+                WIRES["client"],
                 self.client_ending,
                 stalled=self.stalls,
                 aborted=self.cancel_client.fired,
@@ -440,12 +382,6 @@ def frozen() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture
-def everything(request: pytest.FixtureRequest) -> bool:
-    """Whether every point meets every kind of failure, or each only some."""
-    return bool(request.config.getoption("--sweep") == "all")
-
-
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -457,13 +393,7 @@ def test_every_operation_fails(
     if net != "system":
         kinds["stall"] = lambda: Fault.STALL
     untouched = Run(scenario, net, tls).play(monkeypatch)
-    points = untouched.points[side]
-    chosen = [(kind, n) for n in range(1, points + 1) for kind in kinds]
-    if not everything:
-        # Scenarios begin with different kinds.
-        step = len(chosen) / SAMPLE
-        first = zlib.crc32(f"{side} {scenario} {net} {tls}".encode()) % step
-        chosen = [chosen[int(first + step * k)] for k in range(SAMPLE)]
+    chosen = choose(kinds, untouched.points[side], everything, f"{side} {scenario} {net} {tls}")
     reached = 0
     for kind, n in chosen:
         this = Run(scenario, net, tls, stalls=kind == "stall")
@@ -484,7 +414,7 @@ def test_every_operation_fails(
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_cancelled_at_every_await(
-    side: str, scenario: str, net: str, tls: bool, everything: bool, monkeypatch: pytest.MonkeyPatch
+    side: str, scenario: str, net: str, tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     untouched = Run(scenario, net, tls).play(monkeypatch)
     reached = 0
