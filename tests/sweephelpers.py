@@ -42,7 +42,7 @@ HARMLESS = ("partial", "not now", "interrupted")
 TIMEOUTS = {Cause.OPEN_TIMEOUT, Cause.PING_TIMEOUT, Cause.CLOSE_TIMEOUT, Cause.SLOW_PEER}
 
 #: So many points of a scenario are in a sample.
-SAMPLE = 12
+SAMPLE = 8
 
 #: How many points were swept, by adapter; printed at the end of the run.
 swept: collections.Counter[str] = collections.Counter()

@@ -414,20 +414,21 @@ def test_every_operation_fails(
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_cancelled_at_every_await(
-    side: str, scenario: str, net: str, tls: bool, monkeypatch: pytest.MonkeyPatch
+    side: str, scenario: str, net: str, tls: bool, everything: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     untouched = Run(scenario, net, tls).play(monkeypatch)
     reached = 0
-    for when in WHEN:
-        for cancel in sweep(lambda n, when=when: CancelAt(n, when)):  # type: ignore[misc]
+    # In a sample each await is cancelled in one of the two ways.
+    for turn in (0, 1) if everything else (0,):
+        for cancel in sweep(lambda n, turn=turn: CancelAt(n, WHEN[(n + turn) % 2])):  # type: ignore[misc]
             this = Run(scenario, net, tls)
             setattr(this, f"cancel_{side}", cancel)
-            with explained(f"cancelled at {side} await {reached + 1}, on {when}"):
+            with explained(f"cancelled at {side} await {cancel.waits}, turn {turn}"):
                 this.play(monkeypatch)
                 assert this.cancelled == this.cancel_client.fired
             reached += cancel.fired
     swept["asyncio, awaits"] += reached
-    assert reached >= 2 * untouched.points[f"cancel {side}"]
+    assert reached >= (2 if everything else 1) * untouched.points[f"cancel {side}"] > 0
 
 
 @pytest.mark.parametrize("net", NETS)

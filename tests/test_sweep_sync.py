@@ -13,7 +13,7 @@ import gc
 import itertools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -306,6 +306,16 @@ class Run:
             and talk.at_server == talk.to_server
             and talk.at_client == talk.to_client
         )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> Iterator[None]:
+    """What exists by now need not be looked at after every run."""
+    Run("echo", "tls").play(pytest.MonkeyPatch())
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
