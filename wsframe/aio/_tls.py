@@ -54,7 +54,9 @@ async def start_tls(
         loop.call_soon(channel.end, None, Cause.TRANSPORT_ERROR)
     elif not plain.is_closing():
         channel.secured(secure)
-    # Else the transport is broken, and tells why.
+    elif secure.get_extra_info("cipher") is None:
+        channel.end(None, Cause.TRANSPORT_ERROR)
+    # Else the transport has broken at the end of the handshake, and is about to tell why.
 
 
 def _hand_over(channel: Channel, plain: asyncio.Transport) -> None:
