@@ -48,6 +48,7 @@ class Settings:
     sample_ns: int
     json: Path | None
     chart: Path | None
+    markdown: Path | None
     goals: bool
 
 
@@ -89,6 +90,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     result.add_argument(
         "--chart", type=Path, metavar="FILE", help="draw FILE, .svg or .png (with matplotlib)"
     )
+    result.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables to FILE for documents"
+    )
     parser.set_defaults(run=run)
 
 
@@ -99,7 +103,7 @@ def read(args: argparse.Namespace) -> Settings:
         against = []
     asked = (args.codec,) if args.codec in ("cython", "python") else ("cython", "python")
     choose(asked, against)
-    for option, path in (("--json", args.json), ("--chart", args.chart)):
+    for option, path in (("--json", args.json), ("--chart", args.chart), ("--markdown", args.markdown)):
         if path is not None and not path.absolute().parent.is_dir():
             raise UnusableError(f"{option} {path}: there is no directory to put it in")
     if args.chart is not None:
@@ -116,6 +120,7 @@ def read(args: argparse.Namespace) -> Settings:
         sample_ns=round((QUICK_SAMPLE_MS if args.quick else SAMPLE_MS) * 1e6),
         json=args.json,
         chart=args.chart,
+        markdown=args.markdown,
         goals=args.goals,
     )
 
@@ -205,6 +210,7 @@ def write(
     """Write the files that were asked for."""
     from bench_chart import draw
     from bench_json import as_json
+    from bench_markdown import markdown
 
     asked = {
         "codecs": list(settings.codecs),
@@ -213,11 +219,13 @@ def write(
         "rounds": settings.rounds,
         "sample_ns": settings.sample_ns,
     }
+    result = as_json(
+        results, settings=asked, environment=environment, contestants=contestants, missing=missing
+    )
     if settings.json is not None:
-        result = as_json(
-            results, settings=asked, environment=environment, contestants=contestants, missing=missing
-        )
         _write_text(settings.json, json.dumps(result, indent=1) + "\n")
+    if settings.markdown is not None:
+        _write_text(settings.markdown, markdown(result))
     if settings.chart is not None:
         caption = one_line(environment["machine"], environment["python"])
         try:

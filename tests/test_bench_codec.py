@@ -466,6 +466,21 @@ def test_chart(tmp_path: Path) -> None:
     assert "</svg>" in text
 
 
+@pytest.mark.usefixtures("one_pass")
+def test_markdown(tmp_path: Path) -> None:
+    file = tmp_path / "result.md"
+    cases = "mask/8,parse/text/125,parse/text/4K"
+    arguments = ["--codec", "python", "--against", "none", "--cases", cases, "--markdown", str(file)]
+    assert bench(*arguments) == 0
+    text = file.read_text("utf-8")
+    assert "wsframe-python" in text.splitlines()[0]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows] == ["| `mask/8`", "| `parse/text/125`", "| `parse/text/4K`"]
+    assert all(row[1].split()[1] in ("ns", "us", "ms", "s") for row in rows)
+    # A goal of which something was not measured says nothing.
+    assert "goal" not in text
+
+
 def test_panels_show_what_was_measured() -> None:
     results = [
         result("mask/32", memcpy=[2.0]),
