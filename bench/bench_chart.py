@@ -8,43 +8,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench_cases import name_size
-from bench_contestants import ENTRIES, OURS
+from bench_basics import Panel, name_size
 from bench_measure import Result
-from bench_report import duration
+from bench_subject import Subject
 
-#: Colours that people with any kind of sight can tell apart (Okabe and Ito); the same one in all charts.
+#: Colours that people with any kind of sight can tell apart (Okabe and Ito).
 PALETTE = ("#D55E00", "#E69F00", "#999999", "#0072B2", "#56B4E9", "#CC79A7", "#009E73", "#000000")
-COLORS = dict(zip(ENTRIES, PALETTE, strict=True))
+#: Members of one family share a colour and differ in these.
+STYLES = ("-", "--", ":", "-.")
+HATCHES = ("", "//", "..", "xx")
 
 
 @dataclass(frozen=True)
-class Panel:
-    """The cases that begin with one of the prefixes: over their sizes, or each by itself."""
+class Look:
+    """How one contestant is drawn."""
 
-    title: str
-    prefixes: tuple[str, ...]
-    by_size: bool = True
-
-
-PANELS = (
-    Panel("Receiving text, 64 KiB chunks", ("parse/text/",)),
-    Panel(
-        "Receiving, other cases",
-        ("parse/separate/", "parse/binary/", "parse/fragments/", "parse/unicode/", "parse/deflate/"),
-        by_size=False,
-    ),
-    Panel("Building text frames, server", ("build/server/text/",)),
-    Panel("Building text frames, client", ("build/client/text/",)),
-    Panel("Sending through the connection, server", ("send/server/text/",)),
-    Panel("Masking", ("mask/",)),
-)
+    color: str
+    line: str
+    hatch: str
+    wide: bool
 
 
-def panels(results: Sequence[Result]) -> list[tuple[Panel, list[Result]]]:
+def looks(subject: Subject) -> dict[str, Look]:
+    """Return how everybody is drawn: the same in all charts of a benchmark."""
+    families: dict[str, list[str]] = {}
+    for name in subject.roster.entries:
+        families.setdefault(name.partition("/")[0], []).append(name)
+    return {
+        name: Look(
+            color=PALETTE[number % len(PALETTE)],
+            line=STYLES[(place + number // len(PALETTE)) % len(STYLES)],
+            hatch=HATCHES[(place + number // len(PALETTE)) % len(HATCHES)],
+            wide=name in subject.roster.ours,
+        )
+        for number, members in enumerate(families.values())
+        for place, name in enumerate(members)
+    }
+
+
+def panels(subject: Subject, results: Sequence[Result]) -> list[tuple[Panel, list[Result]]]:
     """Return the panels for which there is something to show."""
     found = []
-    for panel in PANELS:
+    for panel in subject.panels:
         chosen = [
             result for result in results if result.case.name.startswith(panel.prefixes) and result.samples
         ]
@@ -55,72 +60,79 @@ def panels(results: Sequence[Result]) -> list[tuple[Panel, list[Result]]]:
     return found
 
 
-def draw(results: Sequence[Result], path: Path, caption: str) -> None:
+def draw(subject: Subject, results: Sequence[Result], path: Path, caption: str) -> None:
     """Write the picture in the format that the name ends with."""
     from matplotlib.figure import Figure
 
-    shown = panels(results)
+    shown = panels(subject, results)
     columns = min(2, len(shown)) or 1
     rows = math.ceil(len(shown) / columns) or 1
     figure = Figure(figsize=(7.5 * columns, 4.6 * rows + 1.2), layout="constrained")
+    look = looks(subject)
     handles: dict[str, Any] = {}
     for number, (panel, chosen) in enumerate(shown):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.set_title(panel.title, loc="left", fontweight="bold")
-        names = [name for name in ENTRIES if any(name in result.samples for result in chosen)]
+        names = [name for name in look if any(name in result.samples for result in chosen)]
         for place, name in enumerate(names):
             if panel.by_size:
-                handles[name] = _line(axes, name, chosen)
+                handles[name] = _line(axes, name, look[name], chosen)
             else:
-                handles[name] = _bars(axes, name, chosen, place, len(names))
-        _scales(axes, panel, chosen)
-    order = [name for name in ENTRIES if name in handles]
+                handles[name] = _bars(axes, name, look[name], chosen, place, len(names))
+        _scales(axes, subject, panel, chosen)
+    order = [name for name in look if name in handles]
     figure.legend(
         [handles[name] for name in order], order, loc="outside upper center", ncols=4, frameon=False
     )
-    figure.supxlabel(
-        f"CPU time for one message, lower is better. {caption}", fontsize="small", color="#555555"
-    )
+    figure.supxlabel(f"{subject.unit.said}, lower is better. {caption}", fontsize="small", color="#555555")
     figure.savefig(path)
 
 
-def _line(axes: Any, name: str, results: Sequence[Result]) -> Any:
+def _line(axes: Any, name: str, look: Look, results: Sequence[Result]) -> Any:
     mine = [result for result in results if name in result.samples]
     sizes = [result.case.size for result in mine]
     summaries = [result.samples[name].summary for result in mine]
-    style = {"color": COLORS[name], "linewidth": 2.4 if name in OURS else 1.4}
     (line,) = axes.plot(
         sizes,
         [summary.median for summary in summaries],
         marker="o",
         markersize=4,
-        linestyle="--" if name == "memcpy" else "-",
-        **style,
+        linestyle=look.line,
+        color=look.color,
+        linewidth=2.4 if look.wide else 1.4,
     )
     axes.fill_between(
         sizes,
         [summary.low for summary in summaries],
         [summary.high for summary in summaries],
-        color=COLORS[name],
+        color=look.color,
         alpha=0.15,
         linewidth=0,
     )
     return line
 
 
-def _bars(axes: Any, name: str, results: Sequence[Result], place: int, count: int) -> Any:
+def _bars(axes: Any, name: str, look: Look, results: Sequence[Result], place: int, count: int) -> Any:
     width = 0.85 / count
     at = [
         (position + (place - (count - 1) / 2) * width, result.samples[name].summary.median)
         for position, result in enumerate(results)
         if name in result.samples
     ]
-    return axes.bar([x for x, _ in at], [height for _, height in at], width, color=COLORS[name])
+    return axes.bar(
+        [x for x, _ in at],
+        [height for _, height in at],
+        width,
+        color=look.color,
+        hatch=look.hatch,
+        edgecolor="white",
+        linewidth=0,
+    )
 
 
-def _scales(axes: Any, panel: Panel, results: Sequence[Result]) -> None:
+def _scales(axes: Any, subject: Subject, panel: Panel, results: Sequence[Result]) -> None:
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _position: duration(value))
+    axes.yaxis.set_major_formatter(lambda value, _position: subject.unit.show(value))
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if panel.by_size:

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import cast
 
-import bench_codec
+from bench_codec import BENCHMARK as CODEC
 from bench_errors import EXIT_UNUSABLE, UnusableError
 
 
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "bench/bench_mai
     """Run the command and return its exit status."""
     parser = Parser(prog=program, description="Measure wsframe and its peers.", allow_abbrev=False)
     commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
-    bench_codec.add_parser(commands)
+    for benchmark in (CODEC,):
+        benchmark.add_parser(commands)
     try:
         options = parser.parse_args(arguments)
         return cast("int", options.run(options))

@@ -28,7 +28,7 @@ from typing import IO, Any
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 from bench_cases import CASES, Case, Stream, stream
-from bench_contestants import codec_of
+from bench_contestants import CODEC
 from bench_errors import MissingError, UnsupportedError
 from bench_ours import Memcpy, Wsframe
 from bench_wire import read_frames, xor
@@ -37,7 +37,7 @@ from bench_work import Contestant, Work
 
 def make(name: str) -> Contestant:
     """Load a contestant; whatever it raises says that it is not here."""
-    codec = codec_of(name)
+    codec = CODEC.codec_of(name)
     if codec is not None:
         return Wsframe(codec)
     if name == "memcpy":
