@@ -225,7 +225,7 @@ class Benchmark:
         from bench_report import show, show_change, show_goals
 
         # A file or a CI log has no width of its own; the 80 columns that rich assumes are too few for the table.
-        console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+        console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
         described = machine(core)
         python = interpreter()
         started, since = datetime.now(UTC), time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from bench_errors import UnusableError
 
@@ -88,4 +89,25 @@ CODEC = Roster(
     Entry("wsproto", "pure Python", install="wsproto"),
     Entry("aiohttp", "its compiled reader, writer and masking", install="aiohttp"),
     Entry("picows", "its compiled parser and framing", install="picows"),
+)
+
+
+def _on_loops(name: str, about: str, **more: Any) -> list[Entry]:
+    return [Entry(f"{name}/{loop}", about, loop=loop, **more) for loop in ("uvloop", "asyncio")]
+
+
+ECHO = Roster(
+    # With callbacks, they will stand here.
+    *_on_loops("wsframe", "wsframe.aio, coroutines", codec="cython"),
+    Entry("wsframe/sync", "wsframe.sync, a thread for each connection", codec="cython"),
+    *_on_loops("wsframe-python", "the same with the pure-Python codec", codec="python"),
+    Entry("wsframe-python/sync", "the same with the pure-Python codec", codec="python"),
+    Entry("limit", "a C epoll echo server that answers all that one read brings with one write", limit=True),
+    *_on_loops("raw", "TCP echo with a BufferedProtocol; no frames", limit=True),
+    *_on_loops("picows", "its core: callbacks", install="picows"),
+    *_on_loops("picows.websockets", "picows' coroutines", install="picows"),
+    *_on_loops("aiohttp", "web.WebSocketResponse", install="aiohttp"),
+    *_on_loops("websockets", "websockets.asyncio.server", install="websockets"),
+    *_on_loops("tornado", "WebSocketHandler", install="tornado"),
+    Entry("ws/node", "Node's package ws"),
 )

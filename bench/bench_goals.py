@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -237,4 +237,40 @@ CODEC: Goals = (
     ),
     Speed("receiving, pure Python", "wsframe-python", "websockets-python", 1.5, WHOLE),
     Speed("receiving, pure Python", "wsframe-python", "wsproto", 5, WHOLE),
+)
+
+PING = ("ping/32", "ping/256", "ping/8K", "ping/100K", "ping/1M")
+
+
+def _callbacks() -> Iterator[Goal]:
+    """What callbacks are to reach against picows' callbacks, on the same loop, and against the limit."""
+    wanted = (
+        ("ping-pong, 32 B", 1.1, "ping/32"),
+        ("ping-pong, 8 KiB", 2, "ping/8K"),
+        ("ping-pong, 100 KiB", 4, "ping/100K"),
+        ("ping-pong, 1 MiB", 2.5, "ping/1M"),
+        ("pipelined, 32 B", 12, "pipe/32"),
+        ("1000 connections", 1.25, "many/1000"),
+    )
+    for loop in ("uvloop", "asyncio"):
+        for what, least, case in wanted:
+            yield Speed(what, f"wsframe.callbacks/{loop}", f"picows/{loop}", least, (case,))
+    yield Cost("ping-pong", "wsframe.callbacks/uvloop", "limit", 1.4, PING)
+
+
+def _coroutines() -> Iterator[Goal]:
+    for loop in ("uvloop", "asyncio"):
+        ours = f"wsframe/{loop}"
+        for peer, ping, pipelined in (("picows.websockets", 1.4, 7), ("websockets", 3.5, 40)):
+            yield Speed("ping-pong, 32 B", ours, f"{peer}/{loop}", ping, ("ping/32",))
+            yield Speed("pipelined, 32 B", ours, f"{peer}/{loop}", pipelined, ("pipe/32",))
+
+
+ECHO: Goals = (
+    *_callbacks(),
+    *_coroutines(),
+    Growth("connections", "wsframe/uvloop", "ping/32", 1.6, ("many/100", "many/1000", "many/10000")),
+    Growth("connections", "wsframe/asyncio", "ping/32", 1.6, ("many/100", "many/1000", "many/10000")),
+    Growth("idle connections", "wsframe/uvloop", "ping/32", 1.6, ("idle/10000",)),
+    Growth("idle connections", "wsframe/asyncio", "ping/32", 1.6, ("idle/10000",)),
 )

@@ -25,6 +25,8 @@ WORKER = Path(__file__).resolve().with_name("bench_worker.py")
 
 #: Seconds after which a process that does not answer is given up.
 PATIENCE = 120.0
+#: Seconds that a process whose peer has seen it die needs to be dead.
+GRACE = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Process:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            raise WrongError(self._last_words()) from None
+            raise WrongError(self.last_words()) from None
 
     def receive(self) -> dict[str, Any]:
         """Wait for a line.
@@ -104,13 +106,22 @@ class Process:
                     raise WrongError(f"no answer within {PATIENCE:.0f} s")
                 data = os.read(descriptor, 65536)
                 if not data:
-                    raise WrongError(self._last_words())
+                    raise WrongError(self.last_words())
                 self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _last_words(self) -> str:
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself, or is just about to."""
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def last_words(self) -> str:
+        """Wait for its end and return how it ended."""
         status = self._process.wait(10)
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()

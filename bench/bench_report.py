@@ -31,7 +31,7 @@ def show(console: Console, subject: Subject, results: Sequence[Result], missing:
         if not chosen:
             continue
         table = Table(title=about, title_justify="left", title_style="bold", pad_edge=False)
-        table.add_column("case")
+        table.add_column("case", no_wrap=True)
         table.add_column("contestant", no_wrap=True)
         headings = [subject.unit.heading, "spread", *(["wall"] if subject.wall else [])]
         if _has_rates(chosen):
@@ -104,9 +104,8 @@ def _show_who_is_missing(
 def show_goals(console: Console, judged: Sequence[Judged]) -> None:
     """Print how the goals stand, with the figures of this run."""
     table = Table(title="goals", title_justify="left", title_style="bold", pad_edge=False)
-    table.add_column("what")
-    table.add_column("ours")
-    table.add_column("against")
+    for heading in ("what", "ours", "against"):
+        table.add_column(heading, no_wrap=True)
     table.add_column("goal", justify="right", no_wrap=True)
     table.add_column("this run")
     table.add_column("", no_wrap=True)
