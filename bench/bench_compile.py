@@ -57,7 +57,9 @@ def compiler() -> list[str]:
 def check_system() -> None:
     """Raise UnusableError where the programs cannot run."""
     if not sys.platform.startswith("linux"):
-        raise UnusableError("this benchmark needs Linux: epoll, and the CPU times under /proc")
+        raise UnusableError(
+            "this benchmark needs Linux: epoll, and the clocks and the memory of other processes"
+        )
 
 
 def compiled(name: str, builds: tuple[Build, ...] = (PLAIN,)) -> Program:

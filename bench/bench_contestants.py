@@ -111,3 +111,19 @@ ECHO = Roster(
     *_on_loops("tornado", "WebSocketHandler", install="tornado"),
     Entry("ws/node", "Node's package ws"),
 )
+
+CLIENT = Roster(
+    *_on_loops("wsframe", "wsframe.aio, coroutines", codec="cython"),
+    Entry("wsframe/sync", "wsframe.sync", codec="cython"),
+    *_on_loops("wsframe-python", "the same with the pure-Python codec", codec="python"),
+    Entry("wsframe-python/sync", "the same with the pure-Python codec", codec="python"),
+    Entry(
+        "socket", "the limit of blocking clients: a bare socket, bytes are counted and not parsed", limit=True
+    ),
+    *_on_loops("picows", "its core: callbacks", install="picows"),
+    *_on_loops("picows.websockets", "picows' coroutines", install="picows"),
+    *_on_loops("aiohttp", "ClientSession.ws_connect", install="aiohttp"),
+    *_on_loops("websockets", "websockets.asyncio.client", install="websockets"),
+    Entry("websockets/sync", "websockets.sync.client, which has a thread that reads", install="websockets"),
+    Entry("websocket-client", "blocking", install="websocket-client"),
+)

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from bench_basics import CPU_TIME, KIB, MIB, BaseCase, Panel, name_size
+from bench_basics import CPU_TIME, KIB, MIB, Panel, name_size
 from bench_command import Benchmark, Settings
 from bench_contestants import ECHO
-from bench_errors import UnsupportedError, WrongError
-from bench_generator import (
-    SPARE_DESCRIPTORS,
-    Certificate,
-    Programs,
-    descriptors,
-    generate,
-    probe_text,
-    server_command,
-)
+from bench_field import LoadCase, ServerField
+from bench_generator import Programs
 from bench_goals import ECHO as GOALS
-from bench_measure import Sample
-from bench_pool import Command, Process, Starter
-from bench_servers import MOST_THREADS
 from bench_subject import Subject
 
 DESCRIPTION = """\
@@ -49,22 +36,27 @@ PANELS = (
 
 
 @dataclass(frozen=True)
-class EchoCase(BaseCase):
+class EchoCase(LoadCase):
     """One pattern of messages.
 
     Attributes:
-        connections: how many are open.
-        active: how many of them have messages on the way.
+        active: how many connections have messages on the way.
         inflight: how many messages each of those has on the way.
-        tls: over TLS.
-        one_core: the load generator runs on the server's core.
     """
 
-    connections: int = 1
     active: int = 1
     inflight: int = 1
-    tls: bool = False
-    one_core: bool = False
+
+    def options(self, name: str) -> dict[str, int]:
+        """Return what the load generator does."""
+        return {
+            "connections": self.connections,
+            "active": self.active,
+            "inflight": self.inflight,
+            "size": self.size,
+            "least": max(LEAST, LEAST_EACH * self.active * self.inflight),
+            "raw": int(name.startswith("raw/")),
+        }
 
 
 def _ping(group: str, size: int, *, tls: bool = False) -> EchoCase:
@@ -88,115 +80,6 @@ TOO_MANY_TO_BE_QUICK = 10_000
 LEAST = 8
 #: ... and so many on each active connection.
 LEAST_EACH = 3
-
-
-class EchoField(Starter):
-    """Servers under test."""
-
-    def __init__(self, settings: Settings, programs: Programs, core: int | None) -> None:
-        self._entries = {name: ECHO.entries[name] for name in settings.names}
-        self._programs = programs
-        self._core = core
-        self._sample_ms = settings.sample_ns / 1e6
-        self._descriptors = descriptors()
-        self._probed: set[tuple[str, bool]] = set()
-        self._case: EchoCase = next(iter(CASES.values()))
-        #: Servers with TLS, started when they are first needed.
-        self._secure: dict[str, Process] = {}
-        self._certificate = Certificate()
-        super().__init__({name: self._command(name) for name in settings.names})
-
-    def _command(self, name: str, *options: str) -> Command:
-        return server_command(self._entries[name], self._programs, self._core, *options)
-
-    def close(self) -> None:
-        """End all servers."""
-        for process in self._secure.values():
-            process.close()
-        self._certificate.__exit__(None, None, None)
-        super().close()
-
-    def prepare(self, name: str, case: BaseCase) -> None:
-        """See that the server does what it should, and warm it up."""
-        assert isinstance(case, EchoCase)
-        self._case = case
-        if case.connections + SPARE_DESCRIPTORS > self._descriptors:
-            raise UnsupportedError(f"a process may only open {self._descriptors} files here")
-        if name.endswith("/sync") and case.connections > MOST_THREADS:
-            raise UnsupportedError("it has a thread for each connection")
-        process = self._process(name)
-        if not name.startswith("raw/") and not case.tls and (name, case.tls) not in self._probed:
-            self._probed.add((name, case.tls))
-            probe_text(int(process.described["port"]))
-        self._generate(name, ms=self._sample_ms / 4)
-
-    def sample(self, name: str) -> Sample:
-        """Measure the case once."""
-        answer = self._generate(name, ms=self._sample_ms)
-        messages = answer["messages"]
-        return Sample(answer["cpu_ns"] / messages, answer["wall_ns"] / messages, messages)
-
-    def forget(self, name: str) -> None:
-        """Nothing is kept: the load generator has closed its connections."""
-
-    def _process(self, name: str) -> Process:
-        """The server that the case needs."""
-        if not self._case.tls:
-            return self.processes[name]
-        if name in self._secure:
-            return self._secure[name]
-        if name == "limit":
-            raise UnsupportedError("it has no TLS")
-        if not self._programs.has_tls:
-            raise UnsupportedError("the load generator was compiled without OpenSSL (libssl-dev)")
-        if self._certificate.path is None:
-            raise UnsupportedError(
-                'there is no certificate without trustme; pip install "wsframe[bench]" gets it'
-            )
-        process = Process(self._command(name, f"tls={self._certificate.path}"))
-        why = process.start()
-        if why is not None:
-            process.close()
-            raise WrongError(why)
-        self._secure[name] = process
-        return process
-
-    def _generate(self, name: str, ms: float) -> dict[str, Any]:
-        process = self._process(name)
-        case = self._case
-        try:
-            return generate(
-                self._programs, int(process.described["port"]), process.pid, load(case, name, ms, self._core)
-            )
-        except WrongError:
-            if not case.tls and process.has_ended():
-                why = process.last_words()
-                self.drop(name, why)
-                raise WrongError(why) from None
-            raise
-
-
-def load(case: EchoCase, name: str, ms: float, core: int | None) -> Mapping[str, Any]:
-    """Return the options of the load generator."""
-    options: dict[str, Any] = {
-        "connections": case.connections,
-        "active": case.active,
-        "inflight": case.inflight,
-        "size": case.size,
-        "warm_ms": max(1, round(ms / 3)),
-        "ms": max(1, round(ms)),
-        "least": max(LEAST, LEAST_EACH * case.active * case.inflight),
-        "raw": int(name.startswith("raw/")),
-        "tls": int(case.tls),
-    }
-    if core is not None:
-        options["core"] = core if case.one_core else other_core(core)
-    return options
-
-
-def other_core(core: int) -> int:
-    """Return a core that the server does not run on, if there is one."""
-    return min(os.sched_getaffinity(0) - {core}, default=core)
 
 
 class EchoBenchmark(Benchmark):
@@ -223,9 +106,9 @@ class EchoBenchmark(Benchmark):
         """Compile what has to be compiled."""
         Programs()
 
-    def start(self, settings: Settings, core: int | None) -> EchoField:
+    def start(self, settings: Settings, core: int | None) -> ServerField:
         """Start all servers."""
-        return EchoField(settings, Programs(), core)
+        return ServerField(settings, Programs(), core)
 
 
 BENCHMARK = EchoBenchmark()

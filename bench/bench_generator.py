@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import socket
 import subprocess
@@ -104,6 +103,8 @@ def _pinned(core: int | None, *command: str) -> tuple[str, ...]:
 
 def descriptors() -> int:
     """Let processes that are started from now on open as many files as may be; return how many that is."""
+    import resource  # which not every system has
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

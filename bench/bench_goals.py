@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from bench_basics import amount, times
+from bench_basics import KIB, amount, times
 from bench_measure import Result
 
 
@@ -273,4 +273,19 @@ ECHO: Goals = (
     Growth("connections", "wsframe/asyncio", "ping/32", 1.6, ("many/100", "many/1000", "many/10000")),
     Growth("idle connections", "wsframe/uvloop", "ping/32", 1.6, ("idle/10000",)),
     Growth("idle connections", "wsframe/asyncio", "ping/32", 1.6, ("idle/10000",)),
+)
+
+MEMORY: Goals = (
+    Bound("an idle connection", "wsframe/asyncio", 5 * KIB, ("idle/plain", "idle/deflate")),
+    Bound("once compression was used", "wsframe/asyncio", 52 * KIB, ("used/deflate",)),
+)
+
+CLIENT: Goals = (
+    Cost(
+        "a blocking round trip",
+        "wsframe/sync",
+        "socket",
+        1.25,
+        ("trip/32", "trip/8K", "trip/100K", "trip/1M"),
+    ),
 )

@@ -11,9 +11,12 @@ bench_progress.py, bench_report.py, bench_json.py, bench_markdown.py, bench_char
 
 bench_codec.py          the command `codec`; bench_cases.py, bench_wire.py, bench_work.py: what is measured;
                         bench_ours.py, bench_peers.py, bench_picows.py: who; bench_worker.py: one of them
-bench_echo.py           the command `echo`; bench_servers.py, bench_node.cjs: who; bench_serve.py: one of them;
-                        bench_generator.py: the C programs bench_load.c, bench_limit.c, from outside
-bench_compile.py        how these are compiled
+bench_echo.py, bench_connect.py, bench_memory.py    the commands `echo`, `connect`, `memory`; bench_field.py: servers
+                        under test; bench_servers.py, bench_node.cjs: who; bench_serve.py: one of them
+bench_client.py         the command `client`; bench_clients.py: who; bench_client_worker.py: one of them
+bench_answer.py         a process that measures itself, for `codec` and `client`
+bench_load.c, bench_limit.c     the load generator, and the server that is the limit; bench_generator.py: these from
+                        outside; bench_compile.py: how they are compiled
 """
 
 from __future__ import annotations
@@ -24,9 +27,12 @@ import sys
 from collections.abc import Sequence
 from typing import cast
 
+from bench_client import BENCHMARK as CLIENT
 from bench_codec import BENCHMARK as CODEC
+from bench_connect import BENCHMARK as CONNECT
 from bench_echo import BENCHMARK as ECHO
 from bench_errors import EXIT_UNUSABLE, UnusableError
+from bench_memory import BENCHMARK as MEMORY
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "bench/bench_mai
     """Run the command and return its exit status."""
     parser = Parser(prog=program, description="Measure wsframe and its peers.", allow_abbrev=False)
     commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
-    for benchmark in (CODEC, ECHO):
+    for benchmark in (CODEC, ECHO, CLIENT, MEMORY, CONNECT):
         benchmark.add_parser(commands)
     try:
         options = parser.parse_args(arguments)

@@ -63,10 +63,12 @@ class Result:
     failed: set[str] = field(default_factory=set)
 
     def ratio(self, of: str, to: str) -> Summary | None:
-        """Return how many times as much `of` needs as `to`, or None if one of them was not measured."""
+        """Return how many times as much `of` needs as `to`, or None if one of them was not measured, or is nothing."""
         if of not in self.samples or to not in self.samples:
             return None
-        return ratio(self.samples[of].figures, self.samples[to].figures)
+        divisors = self.samples[to].figures
+        # Memory may not have grown at all.
+        return None if min(divisors) <= 0 else ratio(self.samples[of].figures, divisors)
 
 
 class Progress(Protocol):

@@ -195,17 +195,19 @@ class Starter:
 class Pool(Starter):
     """Contestants who measure themselves, as `bench_worker.py` does."""
 
-    def __init__(self, commands: Mapping[str, Command], sample_ns: int, **arguments: Any) -> None:
+    def __init__(self, commands: Mapping[str, Command], sample_ns: int) -> None:
         super().__init__(commands)
         self._sample_ns = sample_ns
-        #: Further arguments for the command `prepare`.
-        self._arguments = arguments
         self._iterations: dict[str, int] = {}
         self._messages: dict[str, int] = {}
 
+    def arguments(self, case: BaseCase) -> dict[str, int]:
+        """Return what a contestant has to know of a case besides its name."""
+        return {}
+
     def prepare(self, name: str, case: BaseCase) -> None:
         """Make a case ready, and find out how often it has to be done for one sample."""
-        answer = self._ask(name, "prepare", case=case.name, **self._arguments)
+        answer = self._ask(name, "prepare", case=case.name, **self.arguments(case))
         if "unsupported" in answer:
             raise UnsupportedError(answer["unsupported"])
         self._messages[name] = answer["messages"]
@@ -232,10 +234,10 @@ class Pool(Starter):
         return answer
 
 
-def worker(entry: Entry, core: int | None) -> Command:
+def worker(entry: Entry, core: int | None, script: Path | None = None) -> Command:
     """Return how to start the process of a contestant that measures itself."""
     pinned = () if core is None else (str(core),)
-    return Command((sys.executable, str(WORKER), entry.name, *pinned), environment(entry.codec))
+    return Command((sys.executable, str(script or WORKER), entry.name, *pinned), environment(entry.codec))
 
 
 def environment(codec: str | None) -> dict[str, str]:

@@ -454,7 +454,7 @@ def test_contestants_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_worker_calibrates() -> None:
-    class Clocked(bench_worker.Worker):
+    class Clocked(bench_worker.CodecWorker):
         def sample(self, iterations: int) -> dict[str, Any]:
             return {"cpu_ns": 100 * iterations, "wall_ns": 0}
 

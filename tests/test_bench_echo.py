@@ -21,33 +21,28 @@ from typing import Any
 
 import pytest
 
-import framebuilder
-
-if not sys.platform.startswith("linux"):
-    pytest.skip("the load generator needs Linux", allow_module_level=True)
-if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
-    pytest.skip("the load generator needs a C compiler", allow_module_level=True)
-pytest.importorskip("rich")
-
 import bench_compile
 import bench_contestants
 import bench_echo
+import bench_field
 import bench_generator
 import bench_main
 import bench_measure
 import bench_pool
 import bench_wire
+import benchtools
+import framebuilder
 from bench_errors import UnsupportedError, UnusableError, WrongError
 from bench_goals import Bound, Cost, Growth, Verdict, judge
 from bench_measure import Result, Sample, Samples
 
+benchtools.skip_without_programs()
+
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> bench_generator.Programs:
+def programs() -> bench_generator.Programs:
     """The C programs, compiled as they are now."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return bench_generator.Programs()
+    return benchtools.programs()
 
 
 @pytest.fixture
@@ -368,10 +363,9 @@ def test_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     file, chart, table = (tmp_path / name for name in ("result.json", "chart.svg", "table.md"))
     cases = ["ping/32", "ping/1M", "pipe/32", "many/100"]
-    arguments = ["--codec", "python", "--loop", "asyncio", "--against", "websockets", "--rounds", "2"]
-    arguments += ["--cases", ",".join(cases)]
+    arguments = ["--codec", "python", "--loop", "asyncio"]
     output = ["--goals", "--json", str(file), "--chart", str(chart), "--markdown", str(table)]
-    status = bench(*arguments, *output)
+    status = bench(*arguments, "--against", "websockets", "--cases", ",".join(cases), *output)
     shown = capsys.readouterr()
     assert status == 0, shown
     found = json.loads(file.read_text("utf-8"))
@@ -392,7 +386,8 @@ def test_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| `ping/1M` |" in table.read_text("utf-8")
 
     # And once more, to be compared with the first one.
-    assert bench(*arguments, "--compare", str(file)) == 0
+    more = ["--against", "none", "--cases", "ping/32", "--rounds", "1", "--compare", str(file)]
+    assert bench(*arguments, *more) == 0
     again = capsys.readouterr().out
     assert f"since {found['started']}" in again
     assert "as to limit" in again
@@ -437,8 +432,8 @@ def test_server_that_dies_is_named(
         )
         return bench_pool.Command((sys.executable, "-c", program), os.environ)
 
-    monkeypatch.setattr(bench_echo, "server_command", command)
-    monkeypatch.setattr(bench_echo, "probe_text", lambda port: None)
+    monkeypatch.setattr(bench_field, "server_command", command)
+    monkeypatch.setattr(bench_field, "probe_text", lambda port: None)
     file = tmp_path / "result.json"
     arguments = ["--cases", "ping/32", "--codec", "python", "--loop", "asyncio", "--against", "none"]
     assert bench(*arguments, "--json", str(file)) == 1
@@ -580,6 +575,14 @@ def test_goals_of_other_kinds() -> None:
     assert bound.asked == "<= 5.00 KiB"
     assert verdict(bound, result("ping/32", wsframe_uvloop=[5120.0])) is Verdict.REACHED
     assert verdict(bound, result("ping/32", wsframe_uvloop=[5121.0])) is Verdict.MISSED
+
+
+def test_figure_of_nothing_is_compared_with_nothing() -> None:
+    one = result("ping/32", wsframe_uvloop=[0.0, 1.0], limit=[1.0, 1.0])
+    assert one.ratio("limit", "wsframe/uvloop") is None
+    ratio = one.ratio("wsframe/uvloop", "limit")
+    assert ratio is not None
+    assert ratio.median == 0.5
 
 
 def test_changes_are_told_from_noise(tmp_path: Path) -> None:
