@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench_basics import KIB, MIB, BaseCase, Panel, Unit, duration, name_size
+from bench_basics import KIB, MIB, BaseCase, Unit, duration, name_size
 from bench_command import Benchmark, Settings
 from bench_contestants import CLIENT, ECHO
 from bench_errors import UnusableError
@@ -19,7 +19,6 @@ The figure is the CPU time of the client's process for one round trip, kernel ti
 everything was measured, 1 when a contestant failed, 2 when it could not run as asked."""
 
 GROUPS = {"trip": "trip: text there and back, one message at a time, client and server on one core"}
-PANELS = (Panel("Round trips", ("trip/",)),)
 CASES = {
     case.name: case
     for case in (BaseCase(f"trip/{name_size(size)}", "trip", size) for size in (32, 8 * KIB, 100 * KIB, MIB))
@@ -55,7 +54,7 @@ class ClientPool(Pool):
 class ClientBenchmark(Benchmark):
     """Contestants are processes that measure themselves."""
 
-    subject = Subject("client", CASES, GROUPS, CLIENT, UNIT, GOALS, PANELS, wall=True)
+    subject = Subject("client", CASES, GROUPS, CLIENT, UNIT, GOALS, wall=True)
     about = "clients: CPU time for one round trip"
     description = DESCRIPTION
     examples = "'trip/32' or '*/1M'"

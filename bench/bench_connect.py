@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench_basics import Panel, Unit, duration
+from bench_basics import Unit, duration
 from bench_command import Benchmark, Settings
 from bench_contestants import ECHO
 from bench_errors import UnsupportedError
@@ -21,8 +21,6 @@ GROUPS = {
     "open": "open: opened and closed, so many at a time, a core each",
     "tls": "tls: the same with TLS, and a whole TLS handshake each time",
 }
-
-PANELS = (Panel("Opening and closing", ("open/", "tls/"), by_size=False),)
 
 #: At least so many connections are in a sample.
 LEAST = 20
@@ -52,7 +50,7 @@ UNIT = Unit("CPU/connection", "CPU time for one connection", "cpu_ns", "ns", dur
 class ConnectBenchmark(Benchmark):
     """Contestants are servers; the load generator measures them."""
 
-    subject = Subject("connect", CASES, GROUPS, ECHO, UNIT, (), PANELS, wall=True)
+    subject = Subject("connect", CASES, GROUPS, ECHO, UNIT, (), wall=True)
     about = "opening and closing connections: CPU time for one"
     description = DESCRIPTION
     examples = "'open', 'open/1' or 'tls'"

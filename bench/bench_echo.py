@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench_basics import CPU_TIME, KIB, MIB, Panel, name_size
+from bench_basics import CPU_TIME, KIB, MIB, name_size
 from bench_command import Benchmark, Settings
 from bench_contestants import ECHO
 from bench_field import LoadCase, ServerField
@@ -26,13 +26,6 @@ GROUPS = {
     "idle": "idle: 32 B there and back on one of so many connections, one core",
     "tls": "tls: as ping, with TLS",
 }
-
-PANELS = (
-    Panel("Ping-pong", ("ping/",)),
-    Panel("Ping-pong with TLS", ("tls/",)),
-    Panel("Pipelined", ("pipe/",), by_size=False),
-    Panel("Many connections", ("many/", "idle/"), by_size=False),
-)
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ LEAST_EACH = 3
 class EchoBenchmark(Benchmark):
     """Contestants are servers; the load generator measures them."""
 
-    subject = Subject("echo", CASES, GROUPS, ECHO, CPU_TIME, GOALS, PANELS, wall=True)
+    subject = Subject("echo", CASES, GROUPS, ECHO, CPU_TIME, GOALS, wall=True)
     about = "echo servers: CPU time for one message"
     description = DESCRIPTION
     examples = "'ping', 'many/1000' or '*/32'"

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench_basics import KIB, BaseCase, Panel, Unit, amount
+from bench_basics import KIB, BaseCase, Unit, amount
 from bench_command import Benchmark, Settings
 from bench_contestants import ECHO
 from bench_errors import UnsupportedError, WrongError
@@ -37,8 +37,6 @@ GROUPS = {
     "idle": "idle: open, nothing was sent",
     "used": "used: 1 KiB of text went there and back, once",
 }
-
-PANELS = (Panel("Memory for one idle connection", ("idle/", "used/"), by_size=False),)
 
 #: So many connections are open before memory is looked at first: what is needed once is there by then.
 FIRST = 1000
@@ -181,7 +179,7 @@ def resident(pid: int) -> int:
 class MemoryBenchmark(Benchmark):
     """Contestants are servers that are looked at from outside."""
 
-    subject = Subject("memory", CASES, GROUPS, ECHO, UNIT, GOALS, PANELS)
+    subject = Subject("memory", CASES, GROUPS, ECHO, UNIT, GOALS)
     about = "memory for one idle connection"
     description = DESCRIPTION
     examples = "'idle', 'used/plain' or '*/deflate'"

@@ -22,7 +22,7 @@ class Subject:
         roster: who takes part.
         unit: what a figure is.
         goals: what the project wants to reach.
-        panels: the parts of its chart.
+        panels: the parts of its chart; without any, it has a ranking for each case.
         alone: contestants have their core for themselves, so where wall-clock time is longer than CPU time, somebody
             else was there.
         wall: wall-clock time is shown beside.
@@ -34,7 +34,7 @@ class Subject:
     roster: Roster
     unit: Unit
     goals: Goals
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel, ...] = ()
     alone: bool = False
     wall: bool = False
 
