@@ -14,6 +14,7 @@ bench_codec.py          the command `codec`; bench_cases.py, bench_wire.py, benc
 bench_echo.py, bench_connect.py, bench_memory.py    the commands `echo`, `connect`, `memory`; bench_field.py: servers
                         under test; bench_servers.py, bench_node.cjs: who; bench_serve.py: one of them
 bench_client.py         the command `client`; bench_clients.py: who; bench_client_worker.py: one of them
+bench_icount.py         the command `icount`; bench_icount_worker.py: what is counted
 bench_answer.py         a process that measures itself, for `codec` and `client`
 bench_load.c, bench_limit.c     the load generator, and the server that is the limit; bench_generator.py: these from
                         outside; bench_compile.py: how they are compiled
@@ -27,6 +28,7 @@ import sys
 from collections.abc import Sequence
 from typing import cast
 
+import bench_icount
 from bench_client import BENCHMARK as CLIENT
 from bench_codec import BENCHMARK as CODEC
 from bench_connect import BENCHMARK as CONNECT
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "bench/bench_mai
     commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
     for benchmark in (CODEC, ECHO, CLIENT, MEMORY, CONNECT):
         benchmark.add_parser(commands)
+    bench_icount.add_parser(commands)
     try:
         options = parser.parse_args(arguments)
         return cast("int", options.run(options))
