@@ -21,7 +21,7 @@ Exit status: 0 when everything was measured, 1 when a contestant failed, 2 when 
 
 GROUPS = {
     "ping": "ping: one message there and back at a time, client and server on one core",
-    "pipe": "pipe: 100 messages on the way on one connection, a core each",
+    "pipe": "pipe: 100 messages at once on one connection, and the next 100 when all are back, a core each",
     "many": "many: 32 B there and back on all of so many connections at once, a core each",
     "idle": "idle: 32 B there and back on one of so many connections, one core",
     "tls": "tls: as ping, with TLS",
@@ -34,7 +34,7 @@ class EchoCase(LoadCase):
 
     Attributes:
         active: how many connections have messages on the way.
-        inflight: how many messages each of those has on the way.
+        inflight: how many messages are sent at once on each of those.
     """
 
     active: int = 1

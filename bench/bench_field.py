@@ -23,6 +23,9 @@ from bench_measure import Sample
 from bench_pool import Command, Process, Starter
 from bench_servers import MOST_THREADS
 
+#: A server is kept busy for so long before it is measured for the first time: some compile while they run.
+WARM_MS = 400.0
+
 
 @dataclass(frozen=True)
 class LoadCase(BaseCase):
@@ -57,6 +60,7 @@ class ServerField(Starter):
         self._sample_ms = settings.sample_ns / 1e6
         self._descriptors = descriptors()
         self._probed: set[str] = set()
+        self._warm: set[str] = set()
         self._case: LoadCase | None = None
         #: Servers with TLS, started when they are first needed.
         self._secure: dict[str, Process] = {}
@@ -86,6 +90,9 @@ class ServerField(Starter):
         if not (name.startswith("raw/") or case.tls or name in self._probed):
             self._probed.add(name)
             probe_text(int(process.described["port"]))
+        if name not in self._warm:
+            self._warm.add(name)
+            self._generate(name, ms=WARM_MS)
         self._generate(name, ms=self._sample_ms / 4)
 
     def sample(self, name: str) -> Sample:

@@ -7,7 +7,7 @@
  * its kernel time included, is read while nothing is on the way, before and after. What to do:
  *
  *   connections=N   open connections                   active=N     of them have messages on the way (default: all)
- *   size=BYTES      payload of a message               inflight=N   messages on the way on each active one
+ *   size=BYTES      payload of a message               inflight=N   messages sent at once on each active one
  *   warm_ms=MS      how long the checked part takes    ms=MS        how long the measured part takes, and at least
  *   least=N         so many messages in each           timeout=S    give up when nothing happens for so long
  *   core=N          run on that core
@@ -250,8 +250,9 @@ static void message_ended(struct connection *c)
     c->answered++;
     c->of_message = 0;
     answers++;
-    if (sending)
-        c->due += frame_size;
+    /* The next ones go out together, when all are back: what is on the way does not depend on who was faster. */
+    if (sending && c->answered * frame_size == c->due)
+        c->due += frame_size * (uint64_t)options.inflight;
 }
 
 static void got_payload(struct connection *c, const uint8_t *data, size_t size)

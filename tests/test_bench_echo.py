@@ -49,6 +49,7 @@ def programs() -> bench_generator.Programs:
 def short(monkeypatch: pytest.MonkeyPatch, programs: bench_generator.Programs) -> None:
     """Every sample takes some milliseconds, and nothing is compiled again."""
     monkeypatch.setattr(bench_echo.EchoBenchmark, "quick_sample_ms", 4.0)
+    monkeypatch.setattr(bench_field, "WARM_MS", 4.0)
     monkeypatch.setattr(bench_echo, "Programs", lambda: programs)
 
 
@@ -171,6 +172,25 @@ def test_good_echo_is_measured(programs: bench_generator.Programs, peer: Callabl
     assert {len(payload) for payload in answered} == {125}
     assert len(set(answered)) == 128
     assert all(payload.isascii() for payload in answered)
+
+
+def test_messages_go_out_together_when_all_are_back(
+    programs: bench_generator.Programs, peer: Callable[..., Peer]
+) -> None:
+    kept: list[bytes] = []
+
+    def answer(_number: int, payload: bytes) -> bytes:
+        # Nothing goes back before ten are here.
+        kept.append(text(payload))
+        if len(kept) < 10:
+            return b""
+        whole = b"".join(kept)
+        kept.clear()
+        return whole
+
+    found = echoes(programs, peer(answer).port, inflight=10, least=10)
+    assert found["messages"] % 10 == 0
+    assert kept == []
 
 
 def test_echo_may_come_in_fragments_with_pings_between(

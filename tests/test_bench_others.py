@@ -22,6 +22,7 @@ import bench_clients
 import bench_connect
 import bench_contestants
 import bench_echo
+import bench_field
 import bench_generator
 import bench_main
 import bench_memory
@@ -46,6 +47,7 @@ def short(monkeypatch: pytest.MonkeyPatch, programs: bench_generator.Programs) -
         monkeypatch.setattr(module, "Programs", lambda: programs)
     for benchmark in (bench_client.ClientBenchmark, bench_connect.ConnectBenchmark):
         monkeypatch.setattr(benchmark, "quick_sample_ms", 4.0)
+    monkeypatch.setattr(bench_field, "WARM_MS", 4.0)
     monkeypatch.setattr(bench_memory, "FIRST", 10)
     monkeypatch.setattr(bench_memory, "THEN", 30)
 
