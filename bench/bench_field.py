@@ -138,6 +138,7 @@ class ServerField(Starter):
         }
         if self._core is not None:
             options["core"] = self._core if case.one_core else other_core(self._core)
+            options["spin"] = int(options["core"] != self._core)
         try:
             return generate(self._programs, int(process.described["port"]), process.pid, options)
         except WrongError:

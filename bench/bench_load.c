@@ -10,7 +10,7 @@
  *   size=BYTES      payload of a message               inflight=N   messages sent at once on each active one
  *   warm_ms=MS      how long the checked part takes    ms=MS        how long the measured part takes, and at least
  *   least=N         so many messages in each           timeout=S    give up when nothing happens for so long
- *   core=N          run on that core
+ *   core=N          run on that core                   spin=1       do not sleep: waking up would cost the server
  *   raw=1           no handshakes: the server sends back what it gets      tls=1   wss, with any certificate
  *   opens=N         measure opening and closing instead, N at a time
  *   hold=N,N,...    open so many, say so, wait for a line on stdin, and go on
@@ -39,7 +39,7 @@
 enum { RECEIVE = 256 << 10, EVENTS = 512, MAX_HEAD = 16 << 10, MOST_DISTINCT = 128, OPENING_AT_ONCE = 64 };
 
 static struct {
-    long connections, active, inflight, size, warm_ms, ms, least, timeout, raw, tls, opens, used, deflate, core;
+    long connections, active, inflight, size, warm_ms, ms, least, timeout, raw, tls, opens, used, deflate, core, spin;
     const char *hold;
 } options = {.connections = 1, .active = -1, .inflight = 1, .size = 32, .ms = 100, .least = 1, .timeout = 30,
              .core = -1};
@@ -531,7 +531,7 @@ static void readable(struct connection *c)
 static void turn(int timeout_ms)
 {
     struct epoll_event events[EVENTS];
-    int count = epoll_wait(poller, events, EVENTS, timeout_ms);
+    int count = epoll_wait(poller, events, EVENTS, options.spin ? 0 : timeout_ms);
     if (count < 0 && errno != EINTR)
         fail("epoll_wait: %s", strerror(errno));
     if (count > 0)
@@ -709,7 +709,7 @@ static void read_options(int count, char **texts)
         {"connections", &options.connections}, {"active", &options.active}, {"inflight", &options.inflight},
         {"size", &options.size}, {"warm_ms", &options.warm_ms}, {"ms", &options.ms}, {"least", &options.least},
         {"timeout", &options.timeout}, {"raw", &options.raw}, {"tls", &options.tls}, {"opens", &options.opens},
-        {"used", &options.used}, {"deflate", &options.deflate}, {"core", &options.core},
+        {"used", &options.used}, {"deflate", &options.deflate}, {"core", &options.core}, {"spin", &options.spin},
     };
     for (int i = 0; i < count; i++) {
         const char *equals = strchr(texts[i], '=');
