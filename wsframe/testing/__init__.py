@@ -1,0 +1,5 @@
+"""What helps to test with wsframe."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,76 @@
+"""Every way in which a connection can end, as data: who does what, and the one ending that the application gets.
+
+A `Row` is a script for both sides and the ending it must lead to. ``ROWS`` is the whole table. The tests of the core
+and of the adapters play it, and ``docs/endings.md`` is written from it.
+"""
+
+from __future__ import annotations
+
+from ._acts import (
+    Act,
+    Answer,
+    AnswerClose,
+    ApplicationAct,
+    Await,
+    Block,
+    Bytes,
+    CallAbort,
+    CallClose,
+    CallSend,
+    Cancel,
+    Close,
+    CutTLS,
+    Detach,
+    FailTLS,
+    Fin,
+    Frame,
+    KeepSending,
+    LoseTransport,
+    NetworkError,
+    NobodyListens,
+    Opening,
+    Pass,
+    PeerAct,
+    Raise,
+    ReadAgain,
+    Reset,
+    Return,
+    Shutdown,
+    StopReading,
+)
+from ._row import Instead, Row
+
+__all__ = [
+    "Act",
+    "Answer",
+    "AnswerClose",
+    "ApplicationAct",
+    "Await",
+    "Block",
+    "Bytes",
+    "CallAbort",
+    "CallClose",
+    "CallSend",
+    "Cancel",
+    "Close",
+    "CutTLS",
+    "Detach",
+    "FailTLS",
+    "Fin",
+    "Frame",
+    "Instead",
+    "KeepSending",
+    "LoseTransport",
+    "NetworkError",
+    "NobodyListens",
+    "Opening",
+    "Pass",
+    "PeerAct",
+    "Raise",
+    "ReadAgain",
+    "Reset",
+    "Return",
+    "Row",
+    "Shutdown",
+    "StopReading",
+]

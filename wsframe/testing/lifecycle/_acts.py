@@ -1,0 +1,324 @@
+"""What the two sides of a row do, one act after the other.
+
+A row's acts happen in order, each after the one before has had its effect: what the peer sends has arrived, what the
+application said has been handed to the transport. Where that matters a script says so itself with `Await`. "The
+side under test" is ours: a server or a client, with an application on top of it. "The peer" is a script on a socket.
+
+The request of a client and the 101 of a server are sent by themselves: an application on a server accepts what asks
+for a WebSocket, and its peer as a client sends a request only when the script says so (`Opening`, `Bytes`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
+
+__all__ = [
+    "Act",
+    "Answer",
+    "AnswerClose",
+    "ApplicationAct",
+    "Await",
+    "Block",
+    "Bytes",
+    "CallAbort",
+    "CallClose",
+    "CallSend",
+    "Cancel",
+    "Close",
+    "CutTLS",
+    "Detach",
+    "FailTLS",
+    "Fin",
+    "Frame",
+    "KeepSending",
+    "LoseTransport",
+    "NetworkError",
+    "NobodyListens",
+    "Opening",
+    "Pass",
+    "PeerAct",
+    "Raise",
+    "ReadAgain",
+    "Reset",
+    "Return",
+    "Seen",
+    "Shutdown",
+    "StopReading",
+]
+
+
+class PeerAct:
+    """Base of what the peer does.
+
+    Attributes:
+        over_sockets: a script on a loopback socket can do it.
+    """
+
+    __slots__ = ()
+    over_sockets: ClassVar[bool] = True
+
+
+class ApplicationAct:
+    """Base of what the application of the side under test does."""
+
+    __slots__ = ()
+    over_sockets: ClassVar[bool] = True
+
+
+# Both together, or neither.
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The opening handshake, of both sides. Always the first act, in rows that end as a WebSocket.
+
+    Attributes:
+        together: bytes that the peer sends in one piece with its half of the handshake.
+        deflate: permessage-deflate is agreed on. (The row's ``settings`` ask for it, too.)
+    """
+
+    together: bytes = b""
+    deflate: bool = False
+    over_sockets: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Nothing happens for so many seconds.
+
+    Attributes:
+        seconds: how long.
+    """
+
+    seconds: float
+    over_sockets: ClassVar[bool] = True
+
+
+# The peer.
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes(PeerAct):
+    """It sends bytes as they are: before it is a WebSocket, or instead of frames.
+
+    Attributes:
+        data: the bytes. In a server's response ``{accept}`` stands for the value of Sec-WebSocket-Accept that belongs
+            to the client's key.
+    """
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Frame(PeerAct):
+    """It sends a frame, masked as its role demands.
+
+    Attributes:
+        opcode: 0 to 15.
+        payload: as it is before masking.
+        fin: the FIN bit.
+        rsv: the three reserved bits as a number: RSV1 is 4, RSV2 is 2, RSV3 is 1.
+        wrong_mask: a client does not mask it, a server does.
+        length_form: how many bits carry the length (7, 16, 64); None for the shortest, as it must be.
+        cut: of the whole frame, only so many bytes are sent.
+    """
+
+    opcode: int
+    payload: bytes = b""
+    fin: bool = True
+    rsv: int = 0
+    wrong_mask: bool = False
+    length_form: Literal[7, 16, 64] | None = None
+    cut: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Close(PeerAct):
+    """It sends a Close frame, whether it has seen ours or not.
+
+    Attributes:
+        code: the code; None for a frame without one.
+        reason: the reason.
+    """
+
+    code: int | None = None
+    reason: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerClose(PeerAct):
+    """It waits for our Close and answers it with a Close of the same code, and no reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fin(PeerAct):
+    """It ends its stream (over TLS with close_notify first) and still reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset(PeerAct):
+    """It resets the connection: RST."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutTLS(PeerAct):
+    """It ends the TCP stream below TLS, without close_notify."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailTLS(PeerAct):
+    """The TLS handshake fails.
+
+    Attributes:
+        how: "garbage": what it sends is not TLS; "certificate": the client, whichever side that is, does not trust
+            the server's certificate, and says so.
+    """
+
+    how: Literal["garbage", "certificate"]
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyListens(PeerAct):
+    """There is no server: the system refuses the connection. Always the only act of the peer, for clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopReading(PeerAct):
+    """It reads no more. A few bytes still fit into the systems' buffers, but not what `CallSend` sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAgain(PeerAct):
+    """It reads again, all that has been waiting for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSending(PeerAct):
+    """From now on it sends something every ``every`` seconds, as long as it can, beside the acts that follow.
+
+    Attributes:
+        what: messages, pings, or bytes of an HTTP head that never ends.
+        every: seconds.
+    """
+
+    what: Literal["messages", "pings", "head"]
+    every: float = 0.05
+
+
+Seen: TypeAlias = Literal["request", "response", "Close", "Ping", "Pong", "message", "EOF"]
+
+
+@dataclass(frozen=True, slots=True)
+class Await(PeerAct):
+    """It waits until it has seen something from the side under test.
+
+    Attributes:
+        what: the client's request, a whole HTTP response (101 or another), a kind of frame, or the end of the stream.
+    """
+
+    what: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkError(PeerAct):
+    """The system of the side under test reports that the network has failed (such as EHOSTUNREACH, ETIMEDOUT)."""
+
+    over_sockets: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoseTransport(PeerAct):
+    """The transport is gone, and nobody says why: somebody has closed it under the side under test."""
+
+    over_sockets: ClassVar[bool] = False
+
+
+# The application of the side under test.
+
+
+@dataclass(frozen=True, slots=True)
+class CallClose(ApplicationAct):
+    """It closes the connection (and goes on; it does not wait for the end).
+
+    Attributes:
+        code: the Close code; None for an empty Close frame.
+        reason: the reason.
+    """
+
+    code: int | None = 1000
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallAbort(ApplicationAct):
+    """It aborts the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallSend(ApplicationAct):
+    """It sends binary messages.
+
+    Attributes:
+        size: bytes of each.
+        count: how many; None: until no more goes out, and then one more waits.
+        waits: it waits for room as it should; False: it sends whatever is waiting already.
+    """
+
+    size: int
+    count: int | None = 1
+    waits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Return(ApplicationAct):
+    """The handler returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raise(ApplicationAct):
+    """The handler raises an exception of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(ApplicationAct):
+    """The handler is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown(ApplicationAct):
+    """The whole server is closed.
+
+    Attributes:
+        code: the Close code for WebSockets.
+        reason: the reason.
+    """
+
+    code: int = 1001
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(ApplicationAct):
+    """It answers the request with an HTTP response instead of accepting it.
+
+    Attributes:
+        status: HTTP status, 200 to 599.
+        body: the body.
+    """
+
+    status: int
+    body: bytes = field(default=b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Block(ApplicationAct):
+    """It does not answer the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detach(ApplicationAct):
+    """It takes the connection from the library, with all bytes so far."""
+
+
+Act: TypeAlias = Opening | Pass | PeerAct | ApplicationAct
