@@ -10,9 +10,11 @@ from ._acts import (
     Act,
     Answer,
     AnswerClose,
+    AnswerPings,
     ApplicationAct,
     Await,
     Block,
+    BreakTLS,
     Bytes,
     CallAbort,
     CallClose,
@@ -21,6 +23,7 @@ from ._acts import (
     Close,
     CutTLS,
     Detach,
+    EarlyBytes,
     FailTLS,
     Fin,
     Frame,
@@ -36,17 +39,22 @@ from ._acts import (
     Reset,
     Return,
     Shutdown,
+    Stall,
     StopReading,
 )
 from ._row import Instead, Row
+from ._table import ROWS
 
 __all__ = [
+    "ROWS",
     "Act",
     "Answer",
     "AnswerClose",
+    "AnswerPings",
     "ApplicationAct",
     "Await",
     "Block",
+    "BreakTLS",
     "Bytes",
     "CallAbort",
     "CallClose",
@@ -55,6 +63,7 @@ __all__ = [
     "Close",
     "CutTLS",
     "Detach",
+    "EarlyBytes",
     "FailTLS",
     "Fin",
     "Frame",
@@ -72,5 +81,6 @@ __all__ = [
     "Return",
     "Row",
     "Shutdown",
+    "Stall",
     "StopReading",
 ]

@@ -4,8 +4,9 @@ A row's acts happen in order, each after the one before has had its effect: what
 application said has been handed to the transport. Where that matters a script says so itself with `Await`. "The
 side under test" is ours: a server or a client, with an application on top of it. "The peer" is a script on a socket.
 
-The request of a client and the 101 of a server are sent by themselves: an application on a server accepts what asks
-for a WebSocket, and its peer as a client sends a request only when the script says so (`Opening`, `Bytes`).
+A client under test sends its request by itself; the peer of a server sends one when the script says so (`Opening`,
+`Bytes`). An application on a server accepts what asks for a WebSocket, unless `Answer`, `Block` or `Raise` stands
+before the request.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ __all__ = [
     "Act",
     "Answer",
     "AnswerClose",
+    "AnswerPings",
     "ApplicationAct",
     "Await",
     "Block",
+    "BreakTLS",
     "Bytes",
     "CallAbort",
     "CallClose",
@@ -28,6 +31,7 @@ __all__ = [
     "Close",
     "CutTLS",
     "Detach",
+    "EarlyBytes",
     "FailTLS",
     "Fin",
     "Frame",
@@ -44,6 +48,7 @@ __all__ = [
     "Return",
     "Seen",
     "Shutdown",
+    "Stall",
     "StopReading",
 ]
 
@@ -71,15 +76,15 @@ class ApplicationAct:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The opening handshake, of both sides. Always the first act, in rows that end as a WebSocket.
+    """The opening handshake, of both sides. The first act of the rows that end as a WebSocket, and of no others.
+
+    A row whose ``settings`` ask for compression agrees on permessage-deflate, without parameters.
 
     Attributes:
-        together: bytes that the peer sends in one piece with its half of the handshake.
-        deflate: permessage-deflate is agreed on. (The row's ``settings`` ask for it, too.)
+        together: what the peer sends in one piece with its half of the handshake.
     """
 
-    together: bytes = b""
-    deflate: bool = False
+    together: tuple[Frame | Close | Bytes, ...] = ()
     over_sockets: ClassVar[bool] = True
 
 
@@ -108,6 +113,20 @@ class Bytes(PeerAct):
     """
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyBytes(PeerAct):
+    """It sends bytes that arrive before the client has handed its request to the transport.
+
+    TLS can bring them: what the server says at once may come with the end of the TLS handshake.
+
+    Attributes:
+        data: the bytes.
+    """
+
+    data: bytes
+    over_sockets: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +171,11 @@ class AnswerClose(PeerAct):
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerPings(PeerAct):
+    """From now on it answers every Ping with a Pong, beside the acts that follow."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fin(PeerAct):
     """It ends its stream (over TLS with close_notify first) and still reads."""
 
@@ -164,6 +188,11 @@ class Reset(PeerAct):
 @dataclass(frozen=True, slots=True)
 class CutTLS(PeerAct):
     """It ends the TCP stream below TLS, without close_notify."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakTLS(PeerAct):
+    """It sends bytes below TLS that TLS cannot have made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +244,13 @@ class Await(PeerAct):
 
     Attributes:
         what: the client's request, a whole HTTP response (101 or another), a kind of frame, or the end of the stream.
+        after: seconds after the act before during which it must not come.
+        by: seconds after the act before within which it must come, on a machine that takes no time.
     """
 
     what: Seen
+    after: float = 0.0
+    by: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +301,19 @@ class CallSend(ApplicationAct):
     size: int
     count: int | None = 1
     waits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stall(ApplicationAct):
+    """The whole process of the side under test stands still: no reading, no timers, as when an event loop is blocked.
+
+    Attributes:
+        seconds: how long.
+        meanwhile: what the peer sends in this time.
+    """
+
+    seconds: float
+    meanwhile: tuple[Frame | Close | Bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""Rows about silence: keepalive, idleness, and peers that do not take what is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..._config import Limits
+from ..._enums import Cause, Initiator, Role, State
+from ._acts import (
+    AnswerClose,
+    AnswerPings,
+    Await,
+    CallSend,
+    Close,
+    Fin,
+    Frame,
+    KeepSending,
+    Opening,
+    Pass,
+    ReadAgain,
+    Reset,
+    Stall,
+    StopReading,
+)
+from ._build import (
+    CLOSE_TIMEOUT,
+    GRACE,
+    IDLE_TIMEOUT,
+    PING_INTERVAL,
+    PING_TIMEOUT,
+    both,
+    by_timeout,
+    client,
+    closed,
+    frame,
+    leaves,
+    server,
+    without_close,
+)
+from ._row import Row
+
+__all__ = ["ROWS"]
+
+GROUP = "silence"
+LOCAL, REMOTE, TRANSPORT = Initiator
+OPEN = State.OPEN
+
+#: From the last byte to the verdict.
+LOST_AFTER = PING_INTERVAL + PING_TIMEOUT + GRACE
+KEEPALIVE: dict[str, Any] = {
+    "settings": {"ping_interval": PING_INTERVAL, "ping_timeout": PING_TIMEOUT, "close_timeout": CLOSE_TIMEOUT}
+}
+IDLE: dict[str, Any] = {"settings": {"idle_timeout": IDLE_TIMEOUT, "close_timeout": CLOSE_TIMEOUT}}
+UNANSWERED = without_close(Cause.PING_TIMEOUT, LOCAL, frame(1011, "keepalive ping timeout"))
+IDLE_CLOSE = frame(1001, "idle timeout")
+TOO_SLOW = frame(1013, "too slow to receive")
+SLOW = without_close(Cause.SLOW_PEER, LOCAL)
+CAP: dict[str, Any] = {"settings": {"limits": Limits(write_hard_cap=1 << 20), "close_timeout": CLOSE_TIMEOUT}}
+ALIVE = "a live peer is not lost, whatever the clock says"
+
+
+def alive(name: str, what: str, *acts: Any, wire: tuple[str, ...], **fields: Any) -> tuple[Row, ...]:
+    """Keepalive does no harm: in the end the peer closes in order."""
+    return tuple(
+        make(
+            name,
+            what,
+            Opening(),
+            *acts,
+            Close(1000, b"bye"),
+            *leaves(role),
+            group=GROUP,
+            phase=State.CLOSING,
+            wire=wire,
+            same_as="peer-closes",
+            because=ALIVE,
+            **KEEPALIVE,
+            **closed(REMOTE, frame(1000, "bye"), frame(1000)),
+            **fields,
+        )
+        for role, make in ((Role.SERVER, server), (Role.CLIENT, client))
+    )
+
+
+# fmt: off
+ROWS: tuple[Row, ...] = (
+    *both("ping-unanswered", "the peer stops answering, without a word",
+          Opening(), group=GROUP, phase=OPEN, wire=("Ping", "Close 1011"), tcp="dropped", age=None,
+          **KEEPALIVE, **UNANSWERED, **by_timeout(LOST_AFTER)),
+    *both("ping-unanswered-after-a-message", "the same, after a message",
+          Opening(), Frame(1, b"hello"), group=GROUP, phase=OPEN,
+          wire=("Ping", "Close 1011"), tcp="dropped", age=LOST_AFTER, delivered=("hello",),
+          **KEEPALIVE, **UNANSWERED, **by_timeout(LOST_AFTER),
+          same_as="ping-unanswered", because="the message came before it, and was delivered"),
+    *alive("pings-answered", "the peer says nothing but answers pings, and closes in the end",
+           AnswerPings(), Pass(3 * LOST_AFTER), wire=("Ping", "Close 1000")),
+    *alive("pings-not-answered-but-messages", "the peer answers no ping but sends messages, and closes in the end",
+           KeepSending("pings"), Pass(2 * LOST_AFTER), wire=("Pong", "Close 1000")),
+    *alive("stalled-process", "the process stands still for twice the ping timeout, and the peer is alive",
+           Await("Ping", PING_INTERVAL, PING_INTERVAL),
+           Stall(2 * PING_TIMEOUT, meanwhile=(Frame(1, b"alive"),)), wire=("Ping", "Close 1000"),
+           delivered=("alive",)),
+    # Idleness.
+    *both("idle", "no message comes or goes for the idle timeout, and the peer answers our Close",
+          Opening(), Await("Close", IDLE_TIMEOUT, IDLE_TIMEOUT), AnswerClose(), Fin(), group=GROUP, phase=OPEN,
+          wire=("Close 1001",), age=None, **IDLE,
+          **closed(LOCAL, frame(1001), IDLE_CLOSE, cause=Cause.IDLE_TIMEOUT)),
+    *both("idle-but-pings", "the same, and the peer sends pings meanwhile",
+          Opening(), KeepSending("pings"), Await("Close", IDLE_TIMEOUT, IDLE_TIMEOUT), AnswerClose(), Fin(),
+          group=GROUP, phase=OPEN, wire=("Pong", "Close 1001"), **IDLE,
+          **closed(LOCAL, frame(1001), IDLE_CLOSE, cause=Cause.IDLE_TIMEOUT),
+          same_as="idle", because="idleness is about messages"),
+    *both("idle-unanswered", "no message comes or goes for the idle timeout, and the peer does not answer our Close",
+          Opening(), group=GROUP, phase=OPEN, wire=("Close 1001",), tcp="dropped", age=None, **IDLE,
+          **without_close(Cause.IDLE_TIMEOUT, LOCAL, IDLE_CLOSE), **by_timeout(IDLE_TIMEOUT + CLOSE_TIMEOUT)),
+    *both("idle-then-fin", "the same, and the peer ends its stream instead",
+          Opening(), Await("Close", IDLE_TIMEOUT, IDLE_TIMEOUT), Fin(), group=GROUP, phase=OPEN,
+          wire=("Close 1001",), age=None, **IDLE, **without_close(Cause.IDLE_TIMEOUT, LOCAL, IDLE_CLOSE),
+          same_as="idle-unanswered", because="either way our Close, which came first, was not answered"),
+    # It does not take what is sent.
+    *both("ping-cannot-leave", "the peer reads nothing, so that a ping cannot leave, and is silent",
+          Opening(), StopReading(), CallSend(65536, count=None), group=GROUP, phase=OPEN, wire=("Binary",),
+          tcp="dropped", age=None, **KEEPALIVE, **SLOW, **by_timeout(LOST_AFTER + CLOSE_TIMEOUT)),
+    *both("send-over-the-cap", "the peer reads nothing, and more is sent than the hard cap",
+          Opening(), StopReading(), CallSend(65536, count=None, waits=False), group=GROUP, phase=OPEN,
+          wire=("Binary",), tcp="dropped", age=None, **CAP, **SLOW, **by_timeout(CLOSE_TIMEOUT),
+          same_as="ping-cannot-leave", because="the peer did not take what was sent, whatever found that out"),
+    *both("send-over-the-cap-reset", "the same, and the peer resets",
+          Opening(), StopReading(), CallSend(65536, count=None, waits=False), Reset(), group=GROUP, phase=OPEN,
+          wire=("Binary",), tcp="lost", age=None, **CAP, **SLOW,
+          same_as="ping-cannot-leave", because="the ending was decided before; nothing later overwrites it"),
+    *both("send-over-the-cap-told", "the same, but the peer reads in time to be told so",
+          Opening(), StopReading(), CallSend(65536, count=None, waits=False), ReadAgain(), Await("Close"), Fin(),
+          group=GROUP, phase=OPEN, wire=("Binary", "Close 1013"), age=None, **CAP,
+          **without_close(Cause.SLOW_PEER, LOCAL, TOO_SLOW)),
+)
