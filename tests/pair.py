@@ -97,7 +97,8 @@ class Side:
         if self.gone:
             return
         endpoint = self.endpoint
-        self.buffer += b"".join(endpoint.data_to_send())
+        if self.may_take_output():
+            self.buffer += b"".join(endpoint.data_to_send())
         self._flush()
         self.most_buffered = max(self.most_buffered, endpoint.buffered)
         verdict = endpoint.transport
@@ -121,6 +122,10 @@ class Side:
             self.outgoing.fin = True
         if not self.gone:
             endpoint.next_timeout(now)
+
+    def may_take_output(self) -> bool:
+        """Whether the adapter takes more than it has, or leaves it with the endpoint."""
+        return True
 
     def _flush(self) -> None:
         room = self.outgoing.room()

@@ -5,7 +5,7 @@ application said has been handed to the transport. Where that matters a script s
 side under test" is ours: a server or a client, with an application on top of it. "The peer" is a script on a socket.
 
 A client under test sends its request by itself; the peer of a server sends one when the script says so (`Opening`,
-`Bytes`). An application on a server accepts what asks for a WebSocket, unless `Answer`, `Block` or `Raise` stands
+`SendBytes`). An application on a server accepts what asks for a WebSocket, unless `Answer`, `Block` or `Raise` stands
 before the request.
 """
 
@@ -23,18 +23,14 @@ __all__ = [
     "Await",
     "Block",
     "BreakTLS",
-    "Bytes",
     "CallAbort",
     "CallClose",
     "CallSend",
     "Cancel",
-    "Close",
     "CutTLS",
     "Detach",
-    "EarlyBytes",
     "FailTLS",
     "Fin",
-    "Frame",
     "KeepSending",
     "LoseTransport",
     "NetworkError",
@@ -47,6 +43,10 @@ __all__ = [
     "Reset",
     "Return",
     "Seen",
+    "SendBytes",
+    "SendClose",
+    "SendEarly",
+    "SendFrame",
     "Shutdown",
     "Stall",
     "StopReading",
@@ -84,7 +84,7 @@ class Opening:
         together: what the peer sends in one piece with its half of the handshake.
     """
 
-    together: tuple[Frame | Close | Bytes, ...] = ()
+    together: tuple[SendFrame | SendClose | SendBytes, ...] = ()
     over_sockets: ClassVar[bool] = True
 
 
@@ -104,7 +104,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Bytes(PeerAct):
+class SendBytes(PeerAct):
     """It sends bytes as they are: before it is a WebSocket, or instead of frames.
 
     Attributes:
@@ -116,21 +116,23 @@ class Bytes(PeerAct):
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyBytes(PeerAct):
+class SendEarly(PeerAct):
     """It sends bytes that arrive before the client has handed its request to the transport.
 
     TLS can bring them: what the server says at once may come with the end of the TLS handshake.
 
     Attributes:
         data: the bytes.
+        fin: it ends its stream behind them.
     """
 
     data: bytes
+    fin: bool = False
     over_sockets: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
-class Frame(PeerAct):
+class SendFrame(PeerAct):
     """It sends a frame, masked as its role demands.
 
     Attributes:
@@ -153,7 +155,7 @@ class Frame(PeerAct):
 
 
 @dataclass(frozen=True, slots=True)
-class Close(PeerAct):
+class SendClose(PeerAct):
     """It sends a Close frame, whether it has seen ours or not.
 
     Attributes:
@@ -313,7 +315,7 @@ class Stall(ApplicationAct):
     """
 
     seconds: float
-    meanwhile: tuple[Frame | Close | Bytes, ...] = ()
+    meanwhile: tuple[SendFrame | SendClose | SendBytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
