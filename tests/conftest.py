@@ -40,6 +40,7 @@ CODEC_INDEPENDENT = (
     "test_config",
     "test_deflate",
     "test_docs",
+    "test_endings_table",
     "test_extension",
     "test_framebuilder",
     "test_http",

@@ -55,7 +55,7 @@ class AdapterSide(Side):
         self._high_water = high_water
 
     def may_take_output(self) -> bool:
-        return len(self.buffer) <= self._high_water or self.endpoint.transport is Transport.ABORT
+        return len(self.buffer) <= self._high_water
 
     def work(self, now: float) -> None:
         if self.ready or self.gone:

@@ -293,4 +293,7 @@ def assert_over(side: Side, now: float) -> None:
     endpoint.reading_paused(False)
     assert endpoint.data_to_send() == []
     assert endpoint.next_timeout(now) is None
-    assert endpoint.transport in (Transport.CLOSE, Transport.ABORT)
+    if side.ending.cause is Cause.DETACHED:
+        assert endpoint.transport is Transport.OPEN
+    else:
+        assert endpoint.transport in (Transport.CLOSE, Transport.ABORT)

@@ -1,24 +1,37 @@
-"""The endings table, played against the core: every row, however its bytes are cut."""
+"""The endings table, played against the core: every row, in both roles, however its bytes are cut."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
 from endings_player import EPSILON, Player
 from pair import assert_over
-from wsframe import Disconnected
+from wsframe import Disconnected, State, _lifecycle
+from wsframe._state import TRANSITIONS, Fact, next_state
 from wsframe.testing.lifecycle import ROWS, KeepSending, Row
 
-HOW = {
-    "as sent": {},
-    "together": {"joined": True},
-    "byte by byte": {"chunk": 1},
-}
+HOW = {"as sent": (None, False), "together": (None, True), "in threes": (3, True), "byte by byte": (1, False)}
 
 
-def expected(row: Row, ending: Disconnected) -> Disconnected:
-    """The ending that the table declares; the error and the age are looked at separately."""
-    return Disconnected(
+@pytest.fixture(scope="module")
+def steps() -> Iterator[set[tuple[State, Fact]]]:
+    """What moved the connections of all rows from one state to another."""
+    taken: set[tuple[State, Fact]] = set()
+
+    def recording(state: State, fact: Fact) -> State:
+        taken.add((state, fact))
+        return next_state(state, fact)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_lifecycle, "next_state", recording)
+        yield taken
+
+
+def check_ending(row: Row, ending: Disconnected) -> None:
+    """All fields, as the table declares them."""
+    assert ending == Disconnected(
         phase=row.phase,
         cause=row.cause,
         initiator=row.initiator,
@@ -32,14 +45,6 @@ def expected(row: Row, ending: Disconnected) -> Disconnected:
         error=ending.error,
         last_received_age=ending.last_received_age,
     )
-
-
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_every_row(row: Row, how: str) -> None:
-    player = Player(row, **HOW[how])  # type: ignore[arg-type]
-    ending = player.play()
-    assert ending == expected(row, ending)
     if row.error is None:
         assert ending.error is None
     else:
@@ -48,10 +53,26 @@ def test_every_row(row: Row, how: str) -> None:
     if row.age is None:
         assert ending.last_received_age is None
     else:
+        # What a peer keeps sending came at some time within its period.
         slack = max((act.every for act in row.acts if isinstance(act, KeepSending)), default=0.0)
         assert ending.last_received_age == pytest.approx(row.age, abs=slack + EPSILON)
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_row(row: Row, how: str, steps: set[tuple[State, Fact]]) -> None:
+    chunk, joined = HOW[how]
+    player = Player(row, chunk=chunk, joined=joined)
+    check_ending(row, player.play())
     assert row.after - EPSILON <= player.waited <= row.by + EPSILON
     assert player.delivered == row.delivered
     assert player.wire == row.wire
     # What is dropped may end in order, where nothing was in its way.
     assert player.tcp == row.tcp or (player.tcp, row.tcp) == ("FIN", "dropped")
+    assert_over(player.side, player.now)
+
+
+def test_the_rows_take_every_step_there_is(steps: set[tuple[State, Fact]]) -> None:
+    for row in ROWS:
+        Player(row).play()
+    assert steps == set(TRANSITIONS)

@@ -320,17 +320,17 @@ class Stall(ApplicationAct):
 
 @dataclass(frozen=True, slots=True)
 class Return(ApplicationAct):
-    """The handler returns."""
+    """The handler returns, or, on a client, the ``with`` block of ``connect`` is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Raise(ApplicationAct):
-    """The handler raises an exception of its own."""
+    """The same by an exception of the application. Before the request: it is raised instead of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel(ApplicationAct):
-    """The handler is cancelled."""
+    """The same by cancellation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ ROWS: tuple[Row, ...] = (
          except_on={"aio": Instead("fin-inside-the-answer", "asyncio does not tell a missing close_notify")}),
     lost("tls-broken-before-the-answer", "a broken TLS record comes instead of the answer",
          ASKED, BreakTLS(), cause=Cause.TLS_ERROR, error=OSError, age=None, tls=True,
-         same_as=None),
+         same_as="tls-cut-inside-the-answer", because="TLS has failed; the error says at what"),
     # What comes with the end of the TLS handshake is there before the request has gone.
     ended("early-rejection", "the peer answers 503 before it has the request",
           SendEarly(refused("503 Service Unavailable")), phase=C, cause=Cause.REJECTED, initiator=REMOTE,
