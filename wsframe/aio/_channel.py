@@ -346,8 +346,7 @@ class Channel(asyncio.BufferedProtocol):
     def _flush(self, transport: asyncio.Transport) -> None:
         endpoint = self.endpoint
         # Above high water the rest stays with the endpoint, which can still drop it or put a Close in front.
-        may_write = not self._write_paused or endpoint.transport is Transport.ABORT
-        if may_write and not self._write_over and not transport.is_closing():
+        if not self._write_paused and not self._write_over and not transport.is_closing():
             out = endpoint.data_to_send()
             if self._tap is not None:
                 for piece in out:
