@@ -9,22 +9,10 @@ from typing import Any
 
 import pytest
 
-from aiohelpers import Listener, aio_test, echo, expect_log, open_raw, opened, until, uri_of
+from aiohelpers import Endings, Listener, aio_test, echo, expect_log, open_raw, opened, until, uri_of
 from framebuilder import BINARY, CLOSE, PING, TEXT, ParsedFrame, close_payload, parse_all
 from wsframe import Cause, Disconnected, Initiator, Limits, LocalProtocolError
 from wsframe.aio import ConnectionClosedError, ConnectionClosedOK, WebSocket, connect, serve
-
-
-class Endings(list[Disconnected]):
-    """What a server told its on_end."""
-
-    def __call__(self, request: object, address: object, ending: Disconnected) -> None:
-        self.append(ending)
-
-    async def one(self) -> Disconnected:
-        await until(lambda: self)
-        (ending,) = self
-        return ending
 
 
 def last(data: bytes) -> ParsedFrame:

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_backend",),
     ("_frames",),
     ("_events", "_state", "_timers", "_extension", "_deflate"),
-    ("_lifecycle", "_keepalive", "_endpoint"),
+    ("_lifecycle", "_keepalive", "_progress", "_endpoint"),
     ("_sending",),
     ("_connection",),
     ("_http", "_uri", "_http11", "_negotiate"),

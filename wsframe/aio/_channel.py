@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from .._adapter._owner import Nobody, Owner
 from .._client import Client
 from .._config import Limits
 from .._connection import Connection
@@ -20,7 +21,7 @@ from .._enums import Cause, State, Transport
 from .._events import Event
 from .._server import Server
 
-__all__ = ["Channel", "Owner", "Tap", "cause_of", "logger"]
+__all__ = ["Channel", "Tap", "cause_of", "logger"]
 
 logger = logging.getLogger("wsframe")
 
@@ -40,39 +41,16 @@ def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
         return buffer
 
 
-class Owner(Protocol):
+class ChannelOwner(Owner, Protocol):
     """Who uses a channel."""
-
-    def handle_events(self, events: list[Event]) -> None:
-        """Take events. May call the endpoint; the channel flushes afterwards."""
-
-    def wants_data(self) -> bool:
-        """Whether there is room for more messages."""
-
-    def has_unread(self) -> bool:
-        """Whether there are messages that the application has not taken yet."""
 
     def give_up(self) -> None:
         """An exception came out of ``handle_events``, or of a callable that the endpoint was given: end it."""
 
 
-class _Nobody:
-    """Owns a channel that has ended: so no reference cycle is left for the garbage collector."""
-
-    def handle_events(self, events: list[Event]) -> None:
-        pass
-
-    def wants_data(self) -> bool:
-        return True
-
-    def has_unread(self) -> bool:
-        return False
-
+class _Nobody(Nobody):
     def give_up(self) -> None:
         pass
-
-
-_NOBODY = _Nobody()
 
 
 class Tap(Protocol):
@@ -100,7 +78,7 @@ class Channel(asyncio.BufferedProtocol):
     def __init__(
         self,
         endpoint: Client | Server,
-        owner: Owner,
+        owner: ChannelOwner,
         limits: Limits,
         *,
         securing: bool = False,
@@ -108,7 +86,7 @@ class Channel(asyncio.BufferedProtocol):
         tap: Tap | None = None,
     ) -> None:
         self.endpoint: Client | Server | Connection = endpoint
-        self.owner = owner
+        self.owner: ChannelOwner = owner
         self.lost = False
         self.reading_is_paused = False
         self.transport: asyncio.Transport | None = None
@@ -217,7 +195,7 @@ class Channel(asyncio.BufferedProtocol):
             self.owner.handle_events(events + self.endpoint.transport_closed())
         except Exception:
             logger.exception("the end of a connection could not be handled")
-        self.owner = _NOBODY
+        self.owner = _Nobody()
         self._on_connected = None
         self._release_writers()
 

@@ -9,11 +9,12 @@ import ssl as ssl_module
 from collections.abc import Generator, Sequence
 from typing import Any, Unpack
 
+from .._adapter._serving import OnEnd
 from .._adapter._settings import ConnectionOptions, settings_for
 from .._enums import Cause, Role
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
-from ._serving import Handler, OnEnd, OnRequest, ServerOptions, Serving
+from ._serving import Handler, OnRequest, ServerOptions, Serving
 
 __all__ = ["Server", "serve"]
 

@@ -7,20 +7,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._queue import ReceiveQueue
+from .._adapter._websocket import BytesLike, WebSocketBase, check_message
 from .._connection import Connection
-from .._enums import Role, State
+from .._enums import State
 from .._errors import SlowPeerError
-from .._events import Disconnected, Event, Message, PongReceived
+from .._events import Disconnected, Event
 from .._http import Request, Response
 from ._channel import Channel
 
 __all__ = ["WebSocket"]
 
-BytesLike = bytes | bytearray | memoryview
 
-
-class WebSocket:
+class WebSocket(WebSocketBase["asyncio.Future[float]"]):
     """An open WebSocket. Made by `serve` and `connect`.
 
     ``async for message in ws`` gives messages until the connection ends: quietly when it was closed cleanly with 1000,
@@ -40,56 +38,20 @@ class WebSocket:
         response: Response | None = None,
         on_end: Callable[[Disconnected], None] | None = None,
     ) -> None:
-        self.request = request
-        self.response = response
-        self._on_end = on_end
-        self.ending: Disconnected | None = None
+        super().__init__(connection, request, response, on_end)
         self._loop = asyncio.get_running_loop()
         self._channel = channel
-        self._connection = connection
-        self._queue = ReceiveQueue(connection.limits)
         self._waiter: asyncio.Future[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
         # Senders that wait for room do so in line.
         self._turn = asyncio.Lock()
         self._in_line = 0
-        self._pongs: dict[bytes, asyncio.Future[float]] = {}
         self._closed: asyncio.Future[Disconnected] = self._loop.create_future()
         # From now on the connection is driven directly.
         channel.endpoint = connection
         channel.owner = self
 
     # What it is.
-
-    @property
-    def role(self) -> Role:
-        """Which side of the connection this is."""
-        return self._connection.role
-
-    @property
-    def state(self) -> State:
-        """OPEN, CLOSING or CLOSED."""
-        return self._connection.state
-
-    @property
-    def subprotocol(self) -> str | None:
-        """The agreed subprotocol."""
-        return self._connection.subprotocol
-
-    @property
-    def latency(self) -> float | None:
-        """Seconds of the last round trip of a ping, or None before the first."""
-        return self._connection.latency
-
-    @property
-    def close_code(self) -> int | None:
-        """The Close code to tell an application, as in ``Disconnected.code``; None while open."""
-        return None if self.ending is None else self.ending.code
-
-    @property
-    def close_reason(self) -> str | None:
-        """The peer's reason, or ""; None while open."""
-        return None if self.ending is None else self.ending.reason
 
     @property
     def local_address(self) -> Any:
@@ -158,8 +120,7 @@ class WebSocket:
             LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
-        if not isinstance(message, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+        check_message(message)
         connection, channel = self._connection, self._channel
         if channel.congested or self._in_line:
             self._in_line += 1
@@ -249,48 +210,22 @@ class WebSocket:
         """Something that should not happen did: say so to the peer."""
         self._connection.close(1011)
 
-    def wants_data(self) -> bool:
-        """Whether there is room for more messages."""
-        return not self._queue.full
-
-    def has_unread(self) -> bool:
-        """Whether there are messages that nobody has taken yet."""
-        return bool(self._queue)
-
     def handle_events(self, events: list[Event]) -> None:
         """Take the core's events."""
-        for event in events:
-            if isinstance(event, Message):
-                self._queue.put(event)
-            elif isinstance(event, PongReceived):
-                self._settle_pongs(event)
-            elif isinstance(event, Disconnected):
-                self._finish(event)
+        super().handle_events(events)
         if self._waiter is not None and not self._waiter.done() and (self._queue or self.ending is not None):
             self._waiter.set_result(None)
 
-    def _settle_pongs(self, pong: PongReceived) -> None:
-        if pong.rtt is None or pong.payload not in self._pongs:
-            return
-        # A pong settles the earlier pings as well.
-        for payload in list(self._pongs):
-            waiter = self._pongs.pop(payload)
-            if not waiter.done():
-                waiter.set_result(pong.rtt)
-            if payload == pong.payload:
-                break
+    def _settle(self, pong: asyncio.Future[float], rtt: float) -> None:
+        if not pong.done():
+            pong.set_result(rtt)
 
     def _finish(self, ending: Disconnected) -> None:
-        self.ending = ending
         self._closed.set_result(ending)
-        for waiter in self._pongs.values():
-            if not waiter.done():
-                waiter.set_exception(closed_error(ending))
-                waiter.exception()
-        self._pongs.clear()
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end(ending)
+        for pong in self._pongs.values():
+            if not pong.done():
+                pong.set_exception(closed_error(ending))
+                pong.exception()
 
 
 def _retrieve(pong: asyncio.Future[float]) -> None:

@@ -17,8 +17,9 @@ import ssl as ssl_module
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from .._adapter._owner import Nobody, Owner
 from .._client import Client
 from .._connection import Connection
 from .._enums import State, Transport
@@ -27,7 +28,7 @@ from .._server import Server
 from ._poll import Waker, wait_ready
 from ._transport import Buffer, SyncTransport, cause_of
 
-__all__ = ["Driver", "Owner", "earliest", "logger"]
+__all__ = ["Driver", "earliest", "logger"]
 
 logger = logging.getLogger("wsframe")
 
@@ -38,35 +39,6 @@ _UNREAD_WAIT = 1.0
 
 #: How often input is read at the most before a socket is closed, or before an error in writing is reported.
 _MAX_DRAINS = 64
-
-
-class Owner(Protocol):
-    """Who uses a driver. It is called with the lock held."""
-
-    def handle_events(self, events: list[Event]) -> None:
-        """Take events. May call the endpoint; the driver flushes afterwards."""
-
-    def wants_data(self) -> bool:
-        """Whether there is room for more messages."""
-
-    def has_unread(self) -> bool:
-        """Whether there are messages that nobody has taken yet."""
-
-
-class _Nobody:
-    """Owns a driver that has ended: so no reference cycle is left for the garbage collector."""
-
-    def handle_events(self, events: list[Event]) -> None:
-        pass
-
-    def wants_data(self) -> bool:
-        return True
-
-    def has_unread(self) -> bool:
-        return False
-
-
-_NOBODY = _Nobody()
 
 
 class Driver:
@@ -80,7 +52,7 @@ class Driver:
 
     def __init__(self, endpoint: Client | Server, owner: Owner, transport: SyncTransport) -> None:
         self.endpoint: Client | Server | Connection = endpoint
-        self.owner = owner
+        self.owner: Owner = owner
         self.lock = threading.RLock()
         self.lost = False
         # How many bytes of the stream the system has taken.
@@ -466,7 +438,7 @@ class Driver:
         self.lost = True
         self._pending = []
         self._pending_size = 0
-        owner, self.owner = self.owner, _NOBODY
+        owner, self.owner = self.owner, Nobody()
         try:
             owner.handle_events(events + self.endpoint.transport_closed())
         finally:

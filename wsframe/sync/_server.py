@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Unpack
 
+from .._adapter._serving import OnEnd
 from .._adapter._settings import ConnectionOptions, settings_for
 from .._enums import Cause, Role
 from .._events import Disconnected
@@ -21,7 +22,7 @@ from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
 from ._driver import earliest, logger
 from ._poll import Waker, wait_ready
-from ._serving import Handler, OnEnd, OnRequest, ServerConnection, ServerOptions
+from ._serving import Handler, OnRequest, ServerConnection, ServerOptions
 
 __all__ = ["Server", "serve"]
 
