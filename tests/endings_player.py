@@ -37,6 +37,8 @@ CAPACITY = 150_000
 #: How long a peer waits for something at the most, in virtual seconds.
 PATIENCE = 60.0
 EPSILON = 1e-6
+#: What a peer keeps sending.
+TICK = "tick"
 
 REQUEST = fb.client_handshake_request(host="localhost")
 
@@ -162,7 +164,9 @@ class Player:
 
     @property
     def delivered(self) -> tuple[object, ...]:
-        return tuple(event.data for event in self.side.events if isinstance(event, Message))
+        """The messages that the application got, without those of which nobody can say how many there are."""
+        messages = [event.data for event in self.side.events if isinstance(event, Message)]
+        return tuple(data for data in messages if data != TICK)
 
     @property
     def tcp(self) -> str:
@@ -346,7 +350,7 @@ class Player:
         self.side.fail(ConnectionResetError("reset by peer"), Cause.RESET)
 
     def _cuttls(self, act: Act) -> None:
-        self.side.fail(ssl.SSLError("a TLS error"), Cause.TLS_ERROR)
+        self.side.fail(ssl.SSLError(1, "unexpected eof"), Cause.TLS_ERROR)
 
     _breaktls = _failtls = _cuttls
 
@@ -372,7 +376,7 @@ class Player:
         server = self.row.role is Role.SERVER
         head = b"GET / HTTP/1.1\r\nX: " if server else b"HTTP/1.1 101 Switching Protocols\r\nX: "
         make = {
-            "messages": lambda _: self._frame_bytes(t.SendFrame(fb.TEXT, b"tick")),
+            "messages": lambda _: self._frame_bytes(t.SendFrame(fb.TEXT, TICK.encode())),
             "pings": lambda _: self._frame_bytes(t.SendFrame(fb.PING, b"tick")),
             "head": lambda n: head if n == 1 else b"x",
         }[act.what]

@@ -44,7 +44,9 @@ def check_ending(row: Row, ending: Disconnected) -> None:
         was_websocket=row.was_websocket,
         error=ending.error,
         last_received_age=ending.last_received_age,
+        unanswered_ping=ending.unanswered_ping,
     )
+    assert ending.unanswered_ping == pytest.approx(row.unanswered_ping, abs=EPSILON)
     if row.error is None:
         assert ending.error is None
     else:

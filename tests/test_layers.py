@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_codec", "_codec_py"),
     ("_backend",),
     ("_frames",),
-    ("_events", "_state", "_timers", "_extension", "_deflate"),
+    ("_describe", "_events", "_state", "_timers", "_extension", "_deflate"),
     ("_lifecycle", "_keepalive", "_progress", "_endpoint"),
     ("_sending",),
     ("_connection",),
@@ -61,6 +61,7 @@ MAY_IMPORT_LOGGING = ADAPTERS | {"cli"}
 #: Upward imports that exist for a type checker alone, each with its reason: (importer, imported) -> why.
 TYPE_ONLY: dict[tuple[str, str], str] = {
     ("_endpoint", "_connection"): "the protocol names the Connection that a Server or Client comes to hold",
+    ("_describe", "_events"): "it describes an ending, which has it for its str()",
     ("_events", "_http"): "the events of the opening handshake carry its headers",
 }
 

@@ -329,6 +329,9 @@ class Connection(Sending):
     def _was_websocket(self) -> bool:
         return True
 
+    def _unanswered_since(self) -> float | None:
+        return self._keepalive.unanswered_since
+
     # Time.
 
     def reading_paused(self, paused: bool) -> None:

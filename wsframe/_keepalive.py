@@ -28,7 +28,17 @@ class Keepalive:
         latency: seconds of the last measured round trip, or None.
     """
 
-    __slots__ = ("_flushed", "_leaves_at", "_paused", "_pending", "_timeouts", "_timers", "alive", "latency")
+    __slots__ = (
+        "_flushed",
+        "_leaves_at",
+        "_left_at",
+        "_paused",
+        "_pending",
+        "_timeouts",
+        "_timers",
+        "alive",
+        "latency",
+    )
 
     def __init__(self, timeouts: Timeouts, timers: Timers) -> None:
         self._timeouts = timeouts
@@ -38,6 +48,8 @@ class Keepalive:
         # The stream offset behind a keepalive ping that is still with the adapter, and what had left before.
         self._leaves_at: int | None = None
         self._flushed = 0
+        # When the last keepalive ping had left.
+        self._left_at: float | None = None
         self.alive = False
         self.latency: float | None = None
 
@@ -62,6 +74,7 @@ class Keepalive:
             return
         self._paused = paused
         if paused:
+            self._left_at = None
             self._timers.stop(Timer.PING, Timer.PONG, Timer.GRACE)
         elif self._timeouts.ping_interval is not None:
             if last_received is None:
@@ -98,6 +111,11 @@ class Keepalive:
 
     # Signs of life.
 
+    @property
+    def unanswered_since(self) -> float | None:
+        """When the last keepalive ping had left; None when something has come since, or nobody could have read it."""
+        return None if self.alive else self._left_at
+
     def tick(self, now: float, flushed: int) -> bool:
         """The time is known, and how many bytes of the stream have left; return whether a Ping still has to."""
         for payload, queued_at in self._pending.items():
@@ -113,6 +131,8 @@ class Keepalive:
         self._flushed = flushed
         if left:
             self._leaves_at = None
+            if not self._paused:
+                self._left_at = now
         return not left
 
     def ping_is_due(self, last_received: float | None, now: float) -> bool:
@@ -138,6 +158,7 @@ class Keepalive:
         """A keepalive Ping was queued; it has left once ``end`` bytes of the stream have."""
         self.sent(payload, now)
         self.alive = False
+        self._left_at = None
         self._leaves_at = end
         self._watch(now)
 
@@ -177,7 +198,7 @@ class Heartbeat(Keepalive):
             return
         self._paused = paused
         if paused:
-            self._awaited = None
+            self._awaited = self._left_at = None
             self._timers.stop(Timer.PING, Timer.GRACE)
         elif self._due is None:
             self.start()
@@ -218,6 +239,8 @@ class Heartbeat(Keepalive):
 
     def lost(self, timer: Timer, now: float) -> Cause | None:
         """GRACE has expired: the peer is lost."""
+        # Whatever else came is no answer.
+        self.alive = False
         return Cause.PING_TIMEOUT if self._leaves_at is None else Cause.SLOW_PEER
 
 

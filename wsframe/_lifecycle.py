@@ -42,6 +42,7 @@ class Lifecycle:
         "_received_first",
         "_sent",
         "_timers",
+        "_unanswered",
         "_unsent",
         "_untimed",
         "ending",
@@ -82,6 +83,7 @@ class Lifecycle:
         # Seconds from the last byte to the first terminal fact, once the time of that is known.
         self._age: float | None = None
         self._age_known = False
+        self._unanswered: float | None = None
         self._linger_wanted = False
 
     # What an adapter calls.
@@ -231,6 +233,10 @@ class Lifecycle:
     def _was_websocket(self) -> bool:
         return False
 
+    def _unanswered_since(self) -> float | None:
+        """When the last keepalive ping had left, if nothing came that answers it."""
+        return None
+
     # What derived classes call.
 
     def _write(self, data: bytes) -> None:
@@ -299,11 +305,14 @@ class Lifecycle:
         self._untimed = self._on_tick(now) or self._linger_wanted
 
     def _note_age(self, now: float) -> None:
-        """How old the last byte is: once, at the first time that is known after a terminal fact."""
+        """How old the last byte is, and a ping: once, at the first time that is known after a terminal fact."""
         if self._cause is not None and not self._age_known:
             self._age_known = True
             if self._last_received is not None:
                 self._age = max(0.0, now - self._last_received)
+            since = self._unanswered_since()
+            if since is not None:
+                self._unanswered = max(0.0, now - since)
 
     def _end(self) -> Disconnected:
         cause = self._cause
@@ -339,5 +348,6 @@ class Lifecycle:
             was_websocket=was_websocket,
             error=self._error,
             last_received_age=self._age,
+            unanswered_ping=self._unanswered,
         )
         return self.ending

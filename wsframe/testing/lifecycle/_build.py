@@ -14,6 +14,7 @@ from ._row import Instead, Row
 __all__ = [
     "CLOSE_TIMEOUT",
     "GRACE",
+    "HEARTBEAT",
     "IDLE_TIMEOUT",
     "LINGER",
     "LOST",
@@ -24,6 +25,7 @@ __all__ = [
     "PLAIN_REQUEST",
     "REQUEST",
     "RESPONSE",
+    "WRITE_TIMEOUT",
     "both",
     "by_timeout",
     "client",
@@ -44,6 +46,8 @@ OPEN_TIMEOUT = 0.5
 CLOSE_TIMEOUT = 0.5
 PING_INTERVAL = 0.3
 PING_TIMEOUT = 0.4
+HEARTBEAT = 0.4
+WRITE_TIMEOUT = 0.4
 IDLE_TIMEOUT = 0.4
 #: The default of `Timeouts.linger`, for which adapters have no argument.
 LINGER = 2.0

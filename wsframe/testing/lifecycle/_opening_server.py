@@ -123,6 +123,7 @@ def lost(name: str, what: str, *acts: Act, phase: State, cause: Cause, **fields:
     return ended(name, what, *acts, phase=phase, cause=cause, initiator=TRANSPORT, **LOST, **fields)
 
 
+NOT_ANSWERED = f"the request was not answered within {OPEN_TIMEOUT:g} s"
 NO_REQUEST = f"no complete request within {OPEN_TIMEOUT:g} s"
 
 # fmt: off
@@ -201,10 +202,10 @@ ROWS: tuple[Row, ...] = (
          SendBytes(PART_OF_A_BODY), status=408, phase=C, says=NO_REQUEST, age=OPEN_TIMEOUT,
          same_as="silence", because=REQUEST_PART),
     late("request-not-answered", "the application does not answer a request for a WebSocket",
-         Block(), SendBytes(REQUEST), status=503, phase=H, says="the opening handshake took too long",
+         Block(), SendBytes(REQUEST), status=503, phase=H, says=NOT_ANSWERED,
          age=OPEN_TIMEOUT),
     late("plain-request-not-answered", "the application does not answer a plain request",
-         Block(), SendBytes(PLAIN_REQUEST), status=503, phase=H, says="the opening handshake took too long",
+         Block(), SendBytes(PLAIN_REQUEST), status=503, phase=H, says=NOT_ANSWERED,
          age=OPEN_TIMEOUT,
          same_as="request-not-answered", because="it is the application that is late, whatever it was asked"),
     # The application answers something else.

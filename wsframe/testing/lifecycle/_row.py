@@ -49,8 +49,9 @@ class Row:
         error: the type of ``Disconnected.error`` (that, or one derived from it), or None.
         says: a part of what that error says, as far as wsframe itself has written it.
         age: ``Disconnected.last_received_age`` where only the acts and deadlines take time; None: no byte ever came.
+        unanswered_ping: likewise.
 
-        delivered: the messages that the application must have got, in order.
+        delivered: the messages that the application must have got, in order; without those of `KeepSending`.
         wire: what our side must have sent after (a refused handshake: instead of) its half of the opening handshake:
             "Close 1000", "Close" (without a code), "Ping", "Pong", "Text", "Binary", "HTTP 408". Several of the same
             in a row stand there once. A peer that does not read, or is gone, sees less of it.
@@ -89,6 +90,7 @@ class Row:
     error: type[BaseException] | None = None
     says: str = ""
     age: float | None = 0.0
+    unanswered_ping: float | None = None
 
     delivered: tuple[str | bytes, ...] = ()
     wire: tuple[str, ...] = ()

@@ -25,9 +25,11 @@ from ._acts import (
 from ._build import (
     CLOSE_TIMEOUT,
     GRACE,
+    HEARTBEAT,
     IDLE_TIMEOUT,
     PING_INTERVAL,
     PING_TIMEOUT,
+    WRITE_TIMEOUT,
     both,
     by_timeout,
     client,
@@ -51,7 +53,12 @@ KEEPALIVE: dict[str, Any] = {
     "settings": {"ping_interval": PING_INTERVAL, "ping_timeout": PING_TIMEOUT, "close_timeout": CLOSE_TIMEOUT}
 }
 IDLE: dict[str, Any] = {"settings": {"idle_timeout": IDLE_TIMEOUT, "close_timeout": CLOSE_TIMEOUT}}
-UNANSWERED = without_close(Cause.PING_TIMEOUT, LOCAL, frame(1011, "keepalive ping timeout"))
+BEATING: dict[str, Any] = {"settings": {"heartbeat": HEARTBEAT}}
+UNANSWERED: dict[str, Any] = {
+    **without_close(Cause.PING_TIMEOUT, LOCAL, frame(1011, "keepalive ping timeout")),
+    "wire": ("Ping", "Close 1011"),
+    "tcp": "dropped",
+}
 IDLE_CLOSE = frame(1001, "idle timeout")
 TOO_SLOW = frame(1013, "too slow to receive")
 SLOW = without_close(Cause.SLOW_PEER, LOCAL)
@@ -74,9 +81,8 @@ def alive(name: str, what: str, *acts: Any, wire: tuple[str, ...], **fields: Any
             wire=wire,
             same_as="peer-closes",
             because=ALIVE,
-            **KEEPALIVE,
             **closed(REMOTE, frame(1000, "bye"), frame(1000)),
-            **fields,
+            **{**KEEPALIVE, **fields},
         )
         for role, make in ((Role.SERVER, server), (Role.CLIENT, client))
     )
@@ -85,13 +91,24 @@ def alive(name: str, what: str, *acts: Any, wire: tuple[str, ...], **fields: Any
 # fmt: off
 ROWS: tuple[Row, ...] = (
     *both("ping-unanswered", "the peer stops answering, without a word",
-          Opening(), group=GROUP, phase=OPEN, wire=("Ping", "Close 1011"), tcp="dropped", age=LOST_AFTER,
+          Opening(), group=GROUP, phase=OPEN, age=LOST_AFTER, unanswered_ping=PING_TIMEOUT + GRACE,
           **KEEPALIVE, **UNANSWERED, **by_timeout(LOST_AFTER)),
     *both("ping-unanswered-after-a-message", "the same, after a message",
-          Opening(), SendFrame(1, b"hello"), group=GROUP, phase=OPEN,
-          wire=("Ping", "Close 1011"), tcp="dropped", age=LOST_AFTER, delivered=("hello",),
+          Opening(), SendFrame(1, b"hello"), group=GROUP, phase=OPEN, age=LOST_AFTER, delivered=("hello",),
+          unanswered_ping=PING_TIMEOUT + GRACE,
           **KEEPALIVE, **UNANSWERED, **by_timeout(LOST_AFTER),
           same_as="ping-unanswered", because="the message came before it, and was delivered"),
+    *both("heartbeat-unanswered", "pings go out in a fixed period, and the peer sends messages but answers none",
+          Opening(), KeepSending("messages"), group=GROUP, phase=OPEN, unanswered_ping=HEARTBEAT + GRACE,
+          **BEATING, **UNANSWERED, **by_timeout(2 * HEARTBEAT + GRACE),
+          same_as="ping-unanswered", because="the answer that was asked for did not come"),
+    *alive("heartbeat-answered", "pings go out in a fixed period, and the peer answers them, and closes in the end",
+           AnswerPings(), Pass(3 * HEARTBEAT + 0.1), wire=("Ping", "Close 1000"), **BEATING),
+    *both("reset-while-a-ping-waits", "a ping waits for its answer, and the peer resets",
+          Opening(), Await("Ping", PING_INTERVAL, PING_INTERVAL), Pass(0.1), Reset(), group=GROUP, phase=OPEN,
+          wire=("Ping",), tcp="lost", age=PING_INTERVAL + 0.1, unanswered_ping=0.1, error=ConnectionResetError,
+          **KEEPALIVE, **without_close(Cause.RESET, TRANSPORT),
+          same_as="reset", because="the system has told before the time was up"),
     *alive("pings-answered", "the peer says nothing but answers pings, and closes in the end",
            AnswerPings(), Pass(3 * LOST_AFTER), wire=("Ping", "Close 1000")),
     *alive("pings-not-answered-but-messages", "the peer answers no ping but sends messages, and closes in the end",
@@ -121,6 +138,12 @@ ROWS: tuple[Row, ...] = (
     *both("ping-cannot-leave", "the peer reads nothing, so that a ping cannot leave, and is silent",
           Opening(), StopReading(), CallSend(65536, count=None), group=GROUP, phase=OPEN, wire=("Binary",),
           tcp="dropped", age=LOST_AFTER, **KEEPALIVE, **SLOW, **by_timeout(LOST_AFTER + CLOSE_TIMEOUT)),
+    *both("write-timeout", "the peer reads nothing, and sends pings for ever",
+          Opening(), StopReading(), CallSend(65536, count=None), KeepSending("pings"), group=GROUP, phase=OPEN,
+          wire=("Binary",), tcp="dropped", **SLOW,
+          settings={"write_timeout": WRITE_TIMEOUT, "close_timeout": CLOSE_TIMEOUT},
+          after=WRITE_TIMEOUT + CLOSE_TIMEOUT, by=1.25 * WRITE_TIMEOUT + CLOSE_TIMEOUT,
+          same_as="ping-cannot-leave", because="the peer did not take what was sent, whatever found that out"),
     *both("send-over-the-cap", "the peer reads nothing, and more is sent than the hard cap",
           Opening(), StopReading(), CallSend(65536, count=None, waits=False), group=GROUP, phase=OPEN,
           wire=("Binary",), tcp="dropped", **CAP, **SLOW, **by_timeout(CLOSE_TIMEOUT),
