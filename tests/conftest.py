@@ -41,6 +41,7 @@ CODEC_INDEPENDENT = (
     "test_deflate",
     "test_docs",
     "test_endings_table",
+    "test_endings_told",
     "test_extension",
     "test_framebuilder",
     "test_http",

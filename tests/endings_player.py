@@ -50,9 +50,13 @@ class AdapterSide(Side):
 
     endpoint: Server | Client  # type: ignore[assignment]
 
-    def __init__(self, endpoint: Server | Client, high_water: int, *, ready: bool, half_close: bool) -> None:
+    def __init__(
+        self, endpoint: Server | Client, high_water: int, *, ready: bool, half_close: bool, noise: bool
+    ) -> None:
         super().__init__(endpoint, half_close=half_close)  # type: ignore[arg-type]
         self.ready = ready
+        self.noise = noise
+        self.now = 0.0
         self.lost = False
         self._high_water = high_water
 
@@ -60,6 +64,7 @@ class AdapterSide(Side):
         return len(self.buffer) <= self._high_water
 
     def work(self, now: float) -> None:
+        self.now = now
         if self.ready or self.gone:
             super().work(now)
         elif self.endpoint.transport is Transport.OPEN:
@@ -68,6 +73,18 @@ class AdapterSide(Side):
             # Nothing can be said yet, so there is only one way to end it.
             self.outgoing.rst = True
             self._lose()
+
+    def _lose(self) -> None:
+        if self.noise:
+            # The first terminal fact has decided; whatever comes between it and the end of the transport is too late.
+            self.endpoint.next_timeout(self.now)
+            self.events += self.endpoint.receive_data(REQUEST + b"\xff" * 20, 1e6)
+            self.events += self.endpoint.receive_eof()
+            self.events += self.endpoint.receive_error(OSError("too late"), Cause.TRANSPORT_ERROR)
+            self.events += self.endpoint.handle_timeout(1e6)
+            self.endpoint.close(4999, "too late")
+            self.endpoint.abort()
+        super()._lose()
 
     def fail(self, exc: OSError, cause: Cause) -> None:
         """The transport fails."""
@@ -80,6 +97,8 @@ class AdapterSide(Side):
         """The transport is gone, and nobody says why."""
         if not self.gone:
             self.lost = True
+            # This may decide it, and comes last.
+            self.noise = False
             self._lose()
 
     def on_deadline(self, now: float) -> None:
@@ -94,9 +113,12 @@ class Player:
         row: what to play.
         chunk: at the most so many bytes arrive at a time; None for all that are there.
         joined: what the peer sends in acts that follow each other arrives together.
+        noise: much else happens after the ending was decided, and before the transport is gone.
     """
 
-    def __init__(self, row: Row, *, chunk: int | None = None, joined: bool = False) -> None:
+    def __init__(
+        self, row: Row, *, chunk: int | None = None, joined: bool = False, noise: bool = False
+    ) -> None:
         self.row = row
         self.now = self.last_act_at = 1000.0
         self.ended_at: float | None = None
@@ -121,6 +143,7 @@ class Player:
             settings.limits.write_high_water,
             ready=not row.tls and not isinstance(row.acts[0], (t.NobodyListens, t.NetworkError)),
             half_close=not row.tls,
+            noise=noise,
         )
         # What the peer has read, and whether it reads.
         self._read = b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,13 @@ from wsframe import Disconnected, State, _lifecycle
 from wsframe._state import TRANSITIONS, Fact, next_state
 from wsframe.testing.lifecycle import ROWS, KeepSending, Row
 
-HOW = {"as sent": (None, False), "together": (None, True), "in threes": (3, True), "byte by byte": (1, False)}
+HOW: dict[str, dict[str, Any]] = {
+    "as sent": {},
+    "together": {"joined": True},
+    "in threes": {"joined": True, "chunk": 3},
+    "byte by byte": {"chunk": 1},
+    "with noise": {"noise": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +70,7 @@ def check_ending(row: Row, ending: Disconnected) -> None:
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_row(row: Row, how: str, steps: set[tuple[State, Fact]]) -> None:
-    chunk, joined = HOW[how]
-    player = Player(row, chunk=chunk, joined=joined)
+    player = Player(row, **HOW[how])
     check_ending(row, player.play())
     assert row.after - EPSILON <= player.waited <= row.by + EPSILON
     assert player.delivered == row.delivered

@@ -324,7 +324,7 @@ def test_closing_without_a_code_and_reconnecting(page: Page, server: Server) -> 
     page.part("code").clear()
     page.part("close").click()
     page.wait_for("state-text", "Closed with 1005")
-    until(lambda: any("received Close 1005" in line for line in server.lines))
+    until(lambda: any("received Close without a code" in line for line in server.lines))
     assert page.text("toggle") == "Reconnect"
     page.part("toggle").click()
     page.wait_for("state-text", "Connected")

@@ -321,14 +321,14 @@ class Lifecycle:
         if initiator is None:
             initiator = Initiator.REMOTE if self._received_first else Initiator.LOCAL
         was_websocket = self._was_websocket()
+        self._note_age(self._now)
         code, reason = 1006, ""
         if self._received is not None:
             # s7.1.5: the code of the first Close frame received, 1005 without one in it, 1006 without a frame.
             code, reason = self._received.code, self._received.reason
-        elif cause is Cause.TLS_ERROR and self._phase is State.CONNECTING and self._last_received is None:
+        elif cause is Cause.TLS_ERROR and self._phase is State.CONNECTING and self._age is None:
             # s7.4.1: 1015 is for a TLS handshake that failed, so nothing has come through it yet.
             code = 1015
-        self._note_age(self._now)
         self._advance(Fact.TRANSPORT_CLOSED)
         self._drop_output()
         self._timers.stop_all()
