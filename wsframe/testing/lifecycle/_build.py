@@ -12,6 +12,9 @@ from ._acts import Act, Await, Fin, Seen
 from ._row import Instead, Row
 
 __all__ = [
+    "AT_CLOSE_TIMEOUT",
+    "AT_LINGER",
+    "AT_OPEN_TIMEOUT",
     "CLOSE_TIMEOUT",
     "GRACE",
     "HEARTBEAT",
@@ -162,9 +165,14 @@ def without_close(cause: Cause, initiator: Initiator, sent: CloseFrame | None = 
 LOST: dict[str, Any] = {"tcp": "lost", "wire": ()}
 
 
-def by_timeout(seconds: float) -> dict[str, Any]:
+def by_timeout(seconds: float, words: str) -> dict[str, Any]:
     """It ends at that time after the last act, neither earlier nor later."""
-    return {"after": seconds, "by": seconds}
+    return {"after": seconds, "by": seconds, "when": words}
+
+
+AT_OPEN_TIMEOUT = by_timeout(OPEN_TIMEOUT, "open_timeout")
+AT_CLOSE_TIMEOUT = by_timeout(CLOSE_TIMEOUT, "close_timeout")
+AT_LINGER = by_timeout(LINGER, "linger (2 s)")
 
 
 def reads(what: Seen, seconds: float = 0.0) -> tuple[Act, ...]:

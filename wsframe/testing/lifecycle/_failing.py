@@ -8,7 +8,7 @@ from ..._config import Limits
 from ..._enums import Cause, Initiator, State
 from ..._errors import RemoteProtocolError
 from ._acts import Act, Await, KeepSending, Opening, Reset, SendBytes, SendClose, SendFrame
-from ._build import LINGER, both, by_timeout, client, frame, reads, server, without_close
+from ._build import AT_LINGER, both, client, frame, reads, server, without_close
 from ._row import Row
 
 __all__ = ["ROWS"]
@@ -139,9 +139,9 @@ ROWS: tuple[Row, ...] = (
           Opening(), SendFrame(1, b"hello\xff"), Await("Close"), Reset(), tcp="lost",
           **fail(Cause.INVALID_DATA, 1007, BAD_TEXT), same_as="bad-text", because=DECIDED),
     *both("bad-text-and-stays", "a text message is not UTF-8, and the peer stays, whatever we say",
-          Opening(), SendFrame(1, b"hello\xff"), **by_timeout(LINGER),
+          Opening(), SendFrame(1, b"hello\xff"), **AT_LINGER,
           **fail(Cause.INVALID_DATA, 1007, BAD_TEXT), same_as="bad-text", because=DECIDED),
     *both("bad-text-and-goes-on", "a text message is not UTF-8, and the peer goes on sending",
-          Opening(), SendFrame(1, b"hello\xff"), KeepSending("messages"), **by_timeout(LINGER),
+          Opening(), SendFrame(1, b"hello\xff"), KeepSending("messages"), **AT_LINGER,
           **fail(Cause.INVALID_DATA, 1007, BAD_TEXT), same_as="bad-text", because=DECIDED),
 )

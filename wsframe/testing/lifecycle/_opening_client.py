@@ -24,10 +24,10 @@ from ._acts import (
     SendEarly,
 )
 from ._build import (
+    AT_OPEN_TIMEOUT,
     LOST,
     OPEN_TIMEOUT,
     RESPONSE,
-    by_timeout,
     client,
     only_in_the_core,
     refused,
@@ -117,7 +117,7 @@ def late(name: str, what: str, *acts: Act, **fields: Any) -> Row:
         says=f"no answer to the opening handshake within {OPEN_TIMEOUT:g} s",
         tcp="dropped",
         settings={"open_timeout": OPEN_TIMEOUT},
-        **by_timeout(OPEN_TIMEOUT),
+        **AT_OPEN_TIMEOUT,
         **fields,
     )
 
@@ -178,7 +178,7 @@ ROWS: tuple[Row, ...] = (
              same_as="rejected", because="the head has said what matters"),
     rejected("rejected-without-an-end", "the peer answers 403, with a body that never ends",
              SendBytes(FORBIDDEN[:-1]), age=OPEN_TIMEOUT,
-             settings={"open_timeout": OPEN_TIMEOUT}, **by_timeout(OPEN_TIMEOUT),
+             settings={"open_timeout": OPEN_TIMEOUT}, **AT_OPEN_TIMEOUT,
              same_as="rejected", because="the head has said what matters"),
     rejected("rejected-and-reset", "the peer answers 403 and resets",
              SendBytes(FORBIDDEN), Reset(),

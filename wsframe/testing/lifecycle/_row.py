@@ -60,6 +60,7 @@ class Row:
             is nothing left to do; "kept": it stays open.
         after: seconds after the last act before which the ending must not be there.
         by: seconds after the last act at which it must be there, on a machine that takes no time.
+        when: the same in words: the names of the settings that decide, or "at once".
 
         same_as: the name of a row that has the same ending, and does not itself name another one.
         because: why the application need not be able to tell these two apart.
@@ -97,6 +98,7 @@ class Row:
     tcp: TCPEnd = "FIN"
     after: float = 0.0
     by: float = 0.0
+    when: str = "at once"
 
     same_as: str | None = None
     because: str | None = None
@@ -120,6 +122,8 @@ class Row:
             return "it begins with Opening if and only if it ends as a WebSocket"
         if not 0 <= self.after <= self.by:
             return "after > by"
+        if self.by > 0 and self.when == "at once":
+            return "at once, but not by 0.0"
         return None
 
     @property

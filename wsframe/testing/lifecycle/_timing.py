@@ -23,6 +23,7 @@ from ._acts import (
     StopReading,
 )
 from ._build import (
+    AT_CLOSE_TIMEOUT,
     CLOSE_TIMEOUT,
     GRACE,
     HEARTBEAT,
@@ -36,6 +37,7 @@ from ._build import (
     closed,
     frame,
     leaves,
+    only_in_the_core,
     server,
     without_close,
 )
@@ -49,6 +51,7 @@ OPEN = State.OPEN
 
 #: From the last byte to the verdict.
 LOST_AFTER = PING_INTERVAL + PING_TIMEOUT + GRACE
+LOST_WORDS = "ping_interval + ping_timeout + 0.1 s"
 KEEPALIVE: dict[str, Any] = {
     "settings": {"ping_interval": PING_INTERVAL, "ping_timeout": PING_TIMEOUT, "close_timeout": CLOSE_TIMEOUT}
 }
@@ -63,6 +66,7 @@ IDLE_CLOSE = frame(1001, "idle timeout")
 TOO_SLOW = frame(1013, "too slow to receive")
 SLOW = without_close(Cause.SLOW_PEER, LOCAL)
 CAP: dict[str, Any] = {"settings": {"limits": Limits(write_hard_cap=1 << 20), "close_timeout": CLOSE_TIMEOUT}}
+WAITS = only_in_the_core("`send` waits for room; nobody gets there who does not go around it")
 ALIVE = "a live peer is not lost, whatever the clock says"
 
 
@@ -92,15 +96,15 @@ def alive(name: str, what: str, *acts: Any, wire: tuple[str, ...], **fields: Any
 ROWS: tuple[Row, ...] = (
     *both("ping-unanswered", "the peer stops answering, without a word",
           Opening(), group=GROUP, phase=OPEN, age=LOST_AFTER, unanswered_ping=PING_TIMEOUT + GRACE,
-          **KEEPALIVE, **UNANSWERED, **by_timeout(LOST_AFTER)),
+          **KEEPALIVE, **UNANSWERED, **by_timeout(LOST_AFTER, LOST_WORDS)),
     *both("ping-unanswered-after-a-message", "the same, after a message",
           Opening(), SendFrame(1, b"hello"), group=GROUP, phase=OPEN, age=LOST_AFTER, delivered=("hello",),
           unanswered_ping=PING_TIMEOUT + GRACE,
-          **KEEPALIVE, **UNANSWERED, **by_timeout(LOST_AFTER),
+          **KEEPALIVE, **UNANSWERED, **by_timeout(LOST_AFTER, LOST_WORDS),
           same_as="ping-unanswered", because="the message came before it, and was delivered"),
     *both("heartbeat-unanswered", "pings go out in a fixed period, and the peer sends messages but answers none",
           Opening(), KeepSending("messages"), group=GROUP, phase=OPEN, unanswered_ping=HEARTBEAT + GRACE,
-          **BEATING, **UNANSWERED, **by_timeout(2 * HEARTBEAT + GRACE),
+          **BEATING, **UNANSWERED, **by_timeout(2 * HEARTBEAT + GRACE, "heartbeat, twice + 0.1 s"),
           same_as="ping-unanswered", because="the answer that was asked for did not come"),
     *alive("heartbeat-answered", "pings go out in a fixed period, and the peer answers them, and closes in the end",
            AnswerPings(), Pass(3 * HEARTBEAT + 0.1), wire=("Ping", "Close 1000"), **BEATING),
@@ -120,40 +124,44 @@ ROWS: tuple[Row, ...] = (
     # Idleness.
     *both("idle", "no message comes or goes for the idle timeout, and the peer answers our Close",
           Opening(), Await("Close", IDLE_TIMEOUT, IDLE_TIMEOUT), AnswerClose(), Fin(), group=GROUP, phase=OPEN,
-          wire=("Close 1001",), age=IDLE_TIMEOUT, **IDLE,
+          wire=("Close 1001",), age=IDLE_TIMEOUT, when="idle_timeout", **IDLE,
           **closed(LOCAL, frame(1001), IDLE_CLOSE, cause=Cause.IDLE_TIMEOUT)),
     *both("idle-but-pings", "the same, and the peer sends pings meanwhile",
           Opening(), KeepSending("pings"), Await("Close", IDLE_TIMEOUT, IDLE_TIMEOUT), AnswerClose(), Fin(),
-          group=GROUP, phase=OPEN, wire=("Pong", "Close 1001"), **IDLE,
+          group=GROUP, phase=OPEN, wire=("Pong", "Close 1001"), when="idle_timeout", **IDLE,
           **closed(LOCAL, frame(1001), IDLE_CLOSE, cause=Cause.IDLE_TIMEOUT),
           same_as="idle", because="idleness is about messages"),
     *both("idle-unanswered", "no message comes or goes for the idle timeout, and the peer does not answer our Close",
           Opening(), group=GROUP, phase=OPEN, wire=("Close 1001",), tcp="dropped", age=IDLE_TIMEOUT, **IDLE,
-          **without_close(Cause.IDLE_TIMEOUT, LOCAL, IDLE_CLOSE), **by_timeout(IDLE_TIMEOUT + CLOSE_TIMEOUT)),
+          **without_close(Cause.IDLE_TIMEOUT, LOCAL, IDLE_CLOSE),
+          **by_timeout(IDLE_TIMEOUT + CLOSE_TIMEOUT, "idle_timeout + close_timeout")),
     *both("idle-then-fin", "the same, and the peer ends its stream instead",
           Opening(), Await("Close", IDLE_TIMEOUT, IDLE_TIMEOUT), Fin(), group=GROUP, phase=OPEN,
-          wire=("Close 1001",), age=IDLE_TIMEOUT, **IDLE, **without_close(Cause.IDLE_TIMEOUT, LOCAL, IDLE_CLOSE),
+          wire=("Close 1001",), age=IDLE_TIMEOUT, when="idle_timeout", **IDLE,
+          **without_close(Cause.IDLE_TIMEOUT, LOCAL, IDLE_CLOSE),
           same_as="idle-unanswered", because="either way our Close, which came first, was not answered"),
     # It does not take what is sent.
     *both("ping-cannot-leave", "the peer reads nothing, so that a ping cannot leave, and is silent",
           Opening(), StopReading(), CallSend(65536, count=None), group=GROUP, phase=OPEN, wire=("Binary",),
-          tcp="dropped", age=LOST_AFTER, **KEEPALIVE, **SLOW, **by_timeout(LOST_AFTER + CLOSE_TIMEOUT)),
+          tcp="dropped", age=LOST_AFTER, **KEEPALIVE, **SLOW,
+          **by_timeout(LOST_AFTER + CLOSE_TIMEOUT, f"{LOST_WORDS} + close_timeout")),
     *both("write-timeout", "the peer reads nothing, and sends pings for ever",
           Opening(), StopReading(), CallSend(65536, count=None), KeepSending("pings"), group=GROUP, phase=OPEN,
           wire=("Binary",), tcp="dropped", **SLOW,
           settings={"write_timeout": WRITE_TIMEOUT, "close_timeout": CLOSE_TIMEOUT},
           after=WRITE_TIMEOUT + CLOSE_TIMEOUT, by=1.25 * WRITE_TIMEOUT + CLOSE_TIMEOUT,
+          when="write_timeout, a quarter more at the most + close_timeout",
           same_as="ping-cannot-leave", because="the peer did not take what was sent, whatever found that out"),
     *both("send-over-the-cap", "the peer reads nothing, and more is sent than the hard cap",
           Opening(), StopReading(), CallSend(65536, count=None, waits=False), group=GROUP, phase=OPEN,
-          wire=("Binary",), tcp="dropped", **CAP, **SLOW, **by_timeout(CLOSE_TIMEOUT),
+          wire=("Binary",), tcp="dropped", **CAP, **SLOW, except_on=WAITS, **AT_CLOSE_TIMEOUT,
           same_as="ping-cannot-leave", because="the peer did not take what was sent, whatever found that out"),
     *both("send-over-the-cap-reset", "the same, and the peer resets",
           Opening(), StopReading(), CallSend(65536, count=None, waits=False), Reset(), group=GROUP, phase=OPEN,
-          wire=("Binary",), tcp="lost", **CAP, **SLOW,
+          wire=("Binary",), tcp="lost", **CAP, **SLOW, except_on=WAITS,
           same_as="ping-cannot-leave", because="the ending was decided before; nothing later overwrites it"),
     *both("send-over-the-cap-told", "the same, but the peer reads in time to be told so",
           Opening(), StopReading(), CallSend(65536, count=None, waits=False), ReadAgain(), Await("Close"), Fin(),
-          group=GROUP, phase=OPEN, wire=("Binary", "Close 1013"), **CAP,
+          group=GROUP, phase=OPEN, wire=("Binary", "Close 1013"), except_on=WAITS, **CAP,
           **without_close(Cause.SLOW_PEER, LOCAL, TOO_SLOW)),
 )
