@@ -40,6 +40,7 @@ CODEC_INDEPENDENT = (
     "test_config",
     "test_deflate",
     "test_docs",
+    "test_endings_page",
     "test_endings_table",
     "test_endings_told",
     "test_extension",

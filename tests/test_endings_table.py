@@ -125,6 +125,8 @@ def test_a_row_makes_sense(row: Row) -> None:
     settings_for(row.role, row.settings)
     assert re.fullmatch(r"\S.*[^\s.]", row.what)
     assert len(row.what) < 100
+    # Where it stands in the page, it stands alone.
+    assert not row.what.startswith("the same")
     # A table is played in seconds.
     assert row.by < 3
 

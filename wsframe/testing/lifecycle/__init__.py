@@ -42,6 +42,7 @@ from ._acts import (
     Stall,
     StopReading,
 )
+from ._docs import endings_page
 from ._row import Instead, Row
 from ._table import ROWS
 
@@ -83,4 +84,5 @@ __all__ = [
     "Shutdown",
     "Stall",
     "StopReading",
+    "endings_page",
 ]

@@ -72,7 +72,7 @@ ROWS: tuple[Row, ...] = (
           Opening(), CutTLS(), cause=Cause.TLS_ERROR,
           initiator=TRANSPORT, error=OSError, tcp="lost", tls=True,
           except_on={"aio": Instead("fin", NO_NOTIFY)}),
-    *lost("tls-cut-inside-a-frame", "the same, inside a frame",
+    *lost("tls-cut-inside-a-frame", "the stream ends inside a frame and without TLS close_notify",
           Opening(), SendFrame(1, b"hello", cut=4), CutTLS(), cause=Cause.TLS_ERROR, initiator=TRANSPORT, error=OSError,
           tcp="lost", tls=True, same_as="tls-cut", because="it was cut off, and perhaps not by the peer",
           except_on={"aio": Instead("fin-inside-a-header", NO_NOTIFY)}),
