@@ -124,7 +124,8 @@ In words, `str(ending)`; for instance:
 *By* is the initiator, and *frames* are the Close frames in their order. *We send* is what goes out after our half of
 the opening handshake, or instead of it, and how TCP ends: FIN means in order, so that a peer that reads gets every
 byte; "dropped" means at once, by FIN or RST as the system will. *When* is the time after the last thing that happens;
-names are those of the adapters' settings. (The times in what errors say are those of the tests.) What applications are told alike stands below each part, with the reason.
+names are those of the adapters' settings. (The times in what errors say are those of the tests.) What applications are
+told alike stands below each part, with the reason.
 """
 
 _BEFORE_COMPARISON = (
