@@ -7,7 +7,6 @@ from typing import Any
 
 from ..._enums import Cause, Initiator, Role
 from ..._events import CloseFrame
-from ..._keepalive import GRACE
 from ._acts import Act, Await, Fin, Seen
 from ._row import Instead, Row
 
@@ -49,6 +48,8 @@ OPEN_TIMEOUT = 0.5
 CLOSE_TIMEOUT = 0.5
 PING_INTERVAL = 0.3
 PING_TIMEOUT = 0.4
+#: What keepalive waits more, so that the adapter reads once more before the verdict.
+GRACE = 0.1
 HEARTBEAT = 0.4
 WRITE_TIMEOUT = 0.4
 IDLE_TIMEOUT = 0.4
