@@ -57,6 +57,7 @@ class AdapterSide(Side):
         self.ready = ready
         self.noise = noise
         self.now = 0.0
+        self.on_events: Callable[[], None] = lambda: None
         self.lost = False
         self._high_water = high_water
 
@@ -73,6 +74,11 @@ class AdapterSide(Side):
             # Nothing can be said yet, so there is only one way to end it.
             self.outgoing.rst = True
             self._lose()
+
+    def read_on(self, now: float) -> None:
+        # An application may answer at once, before the adapter looks for more.
+        self.on_events()
+        super().read_on(now)
 
     def _lose(self) -> None:
         if self.noise:
@@ -112,7 +118,8 @@ class Player:
     Args:
         row: what to play.
         chunk: at the most so many bytes arrive at a time; None for all that are there.
-        joined: what the peer sends in acts that follow each other arrives together.
+        joined: what the peer sends in acts that follow each other, its half of the opening handshake too, arrives
+            together.
         noise: much else happens after the ending was decided, and before the transport is gone.
     """
 
@@ -145,6 +152,7 @@ class Player:
             half_close=not row.tls,
             noise=noise,
         )
+        self.side.on_events = self._run_application
         # What the peer has read, and whether it reads.
         self._read = b""
         self._reads = True
@@ -211,7 +219,6 @@ class Player:
         for _ in range(1_000_000):
             self.side.work(self.now)
             arrived = self.side.ready and self.side.receive(self.now, self._chunk)
-            self._run_application()
             self._take_output()
             if self._answers_pings:
                 self._answer_pings()
@@ -224,6 +231,7 @@ class Player:
         raise AssertionError("it never comes to rest")
 
     def _run_application(self) -> None:
+        """Answer a request that has come."""
         endpoint = self.side.endpoint
         if not isinstance(endpoint, Server) or endpoint.request is None:
             return
@@ -245,7 +253,6 @@ class Player:
             endpoint.reject(500)
         elif event.is_websocket:
             self.side.events += endpoint.accept()
-            self.side.read_on(self.now)
         elif not any(isinstance(act, t.Detach) for act in self.row.acts):
             endpoint.respond_upgrade_required()
         self.side.work(self.now)
@@ -500,7 +507,7 @@ class Player:
         raise AssertionError("everything goes out")
 
 
-_SENDING = (t.SendBytes, t.SendFrame, t.SendClose, t.Fin)
+_SENDING = (t.Opening, t.SendBytes, t.SendFrame, t.SendClose, t.Fin)
 
 
 def _word(item: tuple[str, Any]) -> str:
