@@ -103,14 +103,24 @@ def run(main: Coroutine[Any, Any, T], loop_kind: str = "asyncio") -> T:
             await asyncio.sleep(0.01)
         failures.extend(f"a task is left: {task!r}" for task in left)
         await asyncio.sleep(0)
-        # asyncio's own loop can say which timers it still has.
+        # asyncio's own loop can say which timers it still has. (A peer's are not our business.)
         scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled", [])
-        failures.extend(f"a timer is left: {handle!r}" for handle in scheduled if not handle.cancelled())
+        failures.extend(
+            f"a timer is left: {handle!r}"
+            for handle in scheduled
+            if not handle.cancelled()
+            and str(getattr(handle._callback, "__module__", "")).startswith("wsframe")
+        )
         return result
 
     _warm_up(loop_kind)
     with nothing_left(failures), asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(guarded())
+
+
+def _is_ours(handle: asyncio.TimerHandle) -> bool:
+    callback = getattr(handle, "_callback", None)
+    return str(getattr(callback, "__module__", "")).startswith("wsframe")
 
 
 def aio_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:

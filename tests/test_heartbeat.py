@@ -124,9 +124,8 @@ def test_a_pong_in_the_last_moment_brings_the_next_ping_at_once(role: Role) -> N
     connection = beating(role)
     payload = ping(connection, PERIOD)
     assert step(connection, 35.0) == []
-    assert connection.receive_data(pong(role, payload), 35.01) == [
-        PongReceived(payload, pytest.approx(25.01))
-    ]
+    connection.receive_data(pong(role, payload), 35.01)
+    assert connection.latency == pytest.approx(25.01)
     assert connection.next_timeout(35.01) == 35.01
     ping(connection, 35.01)
     assert connection.next_timeout(35.02) == pytest.approx(45.01)
