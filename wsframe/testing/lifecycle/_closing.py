@@ -57,6 +57,7 @@ FULL = (Opening(), StopReading(), CallSend(65536, count=None))
 PEER, US = "closing, the peer began", "closing, we began"
 DECIDED = "the closing handshake was complete; nothing later overwrites it"
 IGNORED = "nothing counts after a Close frame but its answer"
+NO_CANCELLATION = {"sync": Instead(None, "a thread cannot be cancelled")}
 NO_TELLING = "nobody can tell a Close that crosses ours from one that answers it, and it does not matter"
 
 
@@ -261,7 +262,7 @@ ROWS: tuple[Row, ...] = (
            sent=frame(1011), received=frame(1011), roles=(Role.SERVER,)),
     *by_us("handler-cancelled", "the handler is cancelled", Opening(), Cancel(), AnswerClose(),
            sent=frame(1001), received=frame(1001), roles=(Role.SERVER,),
-           except_on={"sync": Instead(None, "a handler's thread cannot be cancelled")}),
+           except_on=NO_CANCELLATION),
     *by_us("block-left", "the `with` block of `connect` is left", Opening(), Return(), AnswerClose(),
            sent=frame(1000), received=frame(1000), roles=(Role.CLIENT,),
            same_as="we-close", because="to leave it is to close with 1000"),
@@ -269,7 +270,7 @@ ROWS: tuple[Row, ...] = (
            Opening(), Raise(), AnswerClose(),
            sent=frame(1011), received=frame(1011), roles=(Role.CLIENT,)),
     *by_us("block-cancelled", "the `with` block of `connect` is cancelled", Opening(), Cancel(), AnswerClose(),
-           sent=frame(1001), received=frame(1001), roles=(Role.CLIENT,)),
+           sent=frame(1001), received=frame(1001), roles=(Role.CLIENT,), except_on=NO_CANCELLATION),
     *by_us("shutdown", "the server is closed, and the peer is idle", Opening(), Shutdown(), AnswerClose(),
            sent=frame(1001), received=frame(1001), roles=(Role.SERVER,),
            same_as="handler-cancelled", because="either way it is the server that stops, and the peer is told so"),
