@@ -320,3 +320,15 @@ async def test_a_bug_does_not_wedge_a_connection(monkeypatch: pytest.MonkeyPatch
             with contextlib.suppress(ConnectionError):
                 await raw.rest()
             await endings.one()
+
+
+@aio_test
+async def test_how_long_a_peer_was_silent_before_it_reset() -> None:
+    with Listener() as listener:
+        async with opened(connect(listener.uri, ping_interval=None), listener) as (ws, raw):
+            await asyncio.sleep(0.3)
+            raw.reset()
+            ending = await ws.wait_closed()
+            assert ending.cause is Cause.RESET
+            assert ending.last_received_age is not None
+            assert ending.last_received_age > 0.2

@@ -587,3 +587,14 @@ def test_an_ended_websocket_needs_no_garbage_collector() -> None:
             assert reference() is None
     finally:
         gc.enable()
+
+
+def test_how_long_a_peer_was_silent_before_it_reset() -> None:
+    with opened() as (ws, raw):
+        job = Job(ws.wait_closed)
+        time.sleep(0.3)
+        raw.reset()
+        ending = job.result()
+        assert ending.cause is Cause.RESET
+        assert ending.last_received_age is not None
+        assert ending.last_received_age > 0.2

@@ -191,6 +191,8 @@ class Channel(asyncio.BufferedProtocol):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.abort()
         try:
+            # When it is that the transport is gone; of the calls that follow none can say so.
+            self.endpoint.next_timeout(self._loop.time())
             events = self.endpoint.receive_error(exc, cause) if exc is not None else []
             self.owner.handle_events(events + self.endpoint.transport_closed())
         except Exception:

@@ -429,6 +429,8 @@ class Driver:
 
     def _fail(self, exc: OSError) -> None:
         if not self.lost:
+            # When it is that the transport is gone; of the calls that follow none can say so.
+            self.endpoint.next_timeout(monotonic())
             self._end(self.endpoint.receive_error(exc, cause_of(exc)))
 
     def _end(self, events: list[Event]) -> None:
