@@ -47,6 +47,8 @@ CODEC_INDEPENDENT = (
     "test_framebuilder",
     "test_http",
     "test_layers",
+    # Its drivers are processes, one for every codec.
+    "test_lifecycle",
     "test_page",
     "test_readme",
     "test_state",
