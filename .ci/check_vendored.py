@@ -94,6 +94,8 @@ def copy_tests(checkout: Path, host: Path) -> list[str]:
             chosen.append(name)
         (host / name).parent.mkdir(parents=True, exist_ok=True)
         (host / name).write_text(rewrite(source), encoding="utf-8")
+    # A copy has no kit for tests, and the frame builder needs nothing of wsframe.
+    shutil.copy(checkout / "wsframe/testing/framebuilder.py", host / "tests")
     return chosen
 
 

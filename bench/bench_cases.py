@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
 
-from bench_errors import UnusableError
+from bench_basics import KIB, MIB, BaseCase, name_size
 from bench_wire import BINARY, CONTINUATION, TEXT, cut, deflate, frame
-
-KIB, MIB = 1 << 10, 1 << 20
 
 #: What a server reads from a socket at once.
 CHUNK = 64 * KIB
@@ -39,13 +36,10 @@ GROUPS = {
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(BaseCase):
     """One thing to measure.
 
     Attributes:
-        name: what it is called, such as `parse/text/125`.
-        group: one of `GROUPS`.
-        size: payload bytes of one message.
         text: messages are `str`, else `bytes`.
         plain: text is all ASCII.
         client: frames are built by a client, which masks them.
@@ -54,9 +48,6 @@ class Case:
         compressed: with permessage-deflate.
     """
 
-    name: str
-    group: str
-    size: int
     text: bool = False
     plain: bool = True
     client: bool = False
@@ -105,15 +96,6 @@ class Stream:
         return len(self.expected)
 
 
-def name_size(size: int) -> str:
-    """Return a size in bytes as it stands in names: 125, 4K, 16M."""
-    if size and size % MIB == 0:
-        return f"{size // MIB}M"
-    if size and size % KIB == 0:
-        return f"{size // KIB}K"
-    return str(size)
-
-
 def _every() -> Iterator[Case]:
     for size in (8, 32, 125, 512, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 16 * MIB):
         yield Case(f"mask/{name_size(size)}", "mask", size)
@@ -145,27 +127,6 @@ def _every() -> Iterator[Case]:
 
 
 CASES = {case.name: case for group in GROUPS for case in _every() if case.group == group}
-
-
-def select(patterns: Iterable[str]) -> list[Case]:
-    """Return the cases that match any of the patterns, in their own order.
-
-    A pattern is a name, the beginning of one up to a slash, or has `*`, `?` or `[...]` as in a shell.
-
-    Raises:
-        UnusableError: a pattern matches nothing.
-    """
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = {
-            name
-            for name in CASES
-            if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern.rstrip('/')}/")
-        }
-        if not found:
-            raise UnusableError(f"there is no case {pattern!r}; --list shows them all")
-        chosen |= found
-    return [case for name, case in CASES.items() if name in chosen]
 
 
 def stream(case: Case) -> Stream:

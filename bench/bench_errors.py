@@ -20,3 +20,7 @@ class MissingError(Exception):
 
 class UnsupportedError(Exception):
     """A contestant cannot do what a case asks for; the text says why."""
+
+
+class WrongError(Exception):
+    """A contestant gave a wrong result, died or hangs; the text says what is known."""

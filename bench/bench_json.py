@@ -6,15 +6,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench_basics import Unit
 from bench_goals import judge
 from bench_measure import Result, Samples
-from bench_report import core_share, reference
+from bench_subject import Subject
 
 #: Raised when the meaning of a field changes.
-FORMAT = 1
+FORMAT = 2
 
 
 def as_json(
+    subject: Subject,
     results: Sequence[Result],
     *,
     settings: Mapping[str, Any],
@@ -23,39 +25,60 @@ def as_json(
     missing: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return everything about a run, each sample included."""
-    compared = reference(results)
+    reference = subject.reference(results)
     return {
-        "tool": "wsframe bench codec",
+        "tool": tool(subject),
         "format": FORMAT,
         **environment,
         "settings": dict(settings),
         "contestants": {name: dict(described) for name, described in contestants.items()},
         "missing": dict(missing),
-        "reference": compared,
-        "core share": core_share(results),
-        "cases": [_case(result, compared) for result in results],
+        "reference": reference,
+        "core share": core_share(results) if subject.alone else None,
+        "cases": [_case(subject, result, reference) for result in results],
         "goals": [
             {
                 "what": one.goal.what,
                 "ours": one.goal.ours,
-                "theirs": one.goal.theirs,
-                "least": one.goal.least,
-                "speeds": dict(one.speeds),
+                "against": one.goal.against,
+                "asked": one.goal.asked,
+                "figures": dict(one.figures),
+                "shown": {
+                    case: None if figure is None else one.goal.show(figure)
+                    for case, figure in one.figures.items()
+                },
                 "verdict": one.verdict.value,
             }
-            for one in judge(list(results))
+            for one in judge(results, subject.goals)
         ],
     }
 
 
-def _case(result: Result, compared: str | None) -> dict[str, Any]:
+def core_share(results: Sequence[Result]) -> float | None:
+    """Return the part of the time for which the contestants had the core that they ran on."""
+    cpu = wall = 0.0
+    for result in results:
+        for samples in result.samples.values():
+            for sample in samples.taken:
+                cpu += sample.figure * sample.messages
+                wall += (sample.wall or 0) * sample.messages
+    return cpu / wall if wall else None
+
+
+def tool(subject: Subject) -> str:
+    """Return what the file says that it was written by."""
+    return f"wsframe bench {subject.command}"
+
+
+def _case(subject: Subject, result: Result, reference: str | None) -> dict[str, Any]:
+    compared = subject.compared(result, reference)
     return {
         **dataclasses.asdict(result.case),
+        "best peer": compared["best peer"],
         "results": {
             name: {
-                **_samples(samples),
-                "of reference": _ratio(result, name, compared),
-                "of memcpy": _ratio(result, name, "memcpy"),
+                **_samples(subject.unit, samples),
+                **{f"of {what}": _ratio(result, name, other) for what, other in compared.items()},
             }
             for name, samples in result.samples.items()
         },
@@ -64,16 +87,15 @@ def _case(result: Result, compared: str | None) -> dict[str, Any]:
     }
 
 
-def _samples(samples: Samples) -> dict[str, Any]:
+def _samples(unit: Unit, samples: Samples) -> dict[str, Any]:
     summary = samples.summary
     return {
-        "iterations": samples.iterations,
-        "messages": samples.messages,
-        "median_ns": summary.median,
-        "low_ns": summary.low,
-        "high_ns": summary.high,
-        "cpu_ns": samples.cpu,
-        "wall_ns": samples.wall,
+        f"median_{unit.suffix}": summary.median,
+        f"low_{unit.suffix}": summary.low,
+        f"high_{unit.suffix}": summary.high,
+        "messages": [sample.messages for sample in samples.taken],
+        unit.key: samples.figures,
+        "wall_ns": samples.walls,
     }
 
 

@@ -2,13 +2,22 @@
 
 This file starts; the others do the work:
 
-bench_codec.py          the command `codec`: options, and the order of things
-bench_cases.py          what is measured           bench_wire.py, bench_work.py   what it is made of
-bench_contestants.py    who is measured            bench_ours.py, bench_peers.py, bench_picows.py
-bench_worker.py         one contestant's process   bench_pool.py                  the processes from outside
-bench_measure.py        rounds                     bench_stats.py, bench_goals.py what the samples say
-bench_progress.py, bench_report.py, bench_json.py, bench_chart.py                 showing it
-bench_machine.py        where it ran
+bench_command.py        what all commands do: options, and the order of things
+bench_subject.py        what a benchmark is about, for all that show it     bench_basics.py   words they share
+bench_contestants.py    who is measured, by name                            bench_goals.py    what is to be reached
+bench_measure.py        rounds and samples                                  bench_stats.py    what the samples say
+bench_pool.py           the contestants' processes                          bench_machine.py  where it ran
+bench_progress.py, bench_report.py, bench_json.py, bench_markdown.py, bench_chart.py, bench_compare.py   showing it
+
+bench_codec.py          the command `codec`; bench_cases.py, bench_wire.py, bench_work.py: what is measured;
+                        bench_ours.py, bench_peers.py, bench_picows.py: who; bench_worker.py: one of them
+bench_echo.py, bench_connect.py, bench_memory.py    the commands `echo`, `connect`, `memory`; bench_field.py: servers
+                        under test; bench_servers.py, bench_node.cjs: who; bench_serve.py: one of them
+bench_client.py         the command `client`; bench_clients.py: who; bench_client_worker.py: one of them
+bench_icount.py         the command `icount`; bench_icount_worker.py: what is counted
+bench_answer.py         a process that measures itself, for `codec` and `client`
+bench_load.c, bench_limit.c     the load generator, and the server that is the limit; bench_generator.py: these from
+                        outside; bench_compile.py: how they are compiled
 """
 
 from __future__ import annotations
@@ -19,8 +28,13 @@ import sys
 from collections.abc import Sequence
 from typing import cast
 
-import bench_codec
+import bench_icount
+from bench_client import BENCHMARK as CLIENT
+from bench_codec import BENCHMARK as CODEC
+from bench_connect import BENCHMARK as CONNECT
+from bench_echo import BENCHMARK as ECHO
 from bench_errors import EXIT_UNUSABLE, UnusableError
+from bench_memory import BENCHMARK as MEMORY
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,7 +49,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "bench/bench_mai
     """Run the command and return its exit status."""
     parser = Parser(prog=program, description="Measure wsframe and its peers.", allow_abbrev=False)
     commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
-    bench_codec.add_parser(commands)
+    for benchmark in (CODEC, ECHO, CLIENT, MEMORY, CONNECT):
+        benchmark.add_parser(commands)
+    bench_icount.add_parser(commands)
     try:
         options = parser.parse_args(arguments)
         return cast("int", options.run(options))

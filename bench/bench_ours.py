@@ -10,7 +10,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from bench_cases import MIB, WINDOW_BITS, Case, Stream
+from bench_basics import MIB
+from bench_cases import WINDOW_BITS, Case, Stream
 from bench_errors import MissingError
 from bench_work import Contestant, Work
 

@@ -9,40 +9,61 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from bench_contestants import ENTRIES
+from bench_basics import BaseCase
+from bench_contestants import Entry
+from bench_errors import UnsupportedError, WrongError
+from bench_measure import Sample
 
 WORKER = Path(__file__).resolve().with_name("bench_worker.py")
 
 #: Seconds after which a process that does not answer is given up.
 PATIENCE = 120.0
+#: Seconds that a process whose peer has seen it die needs to be dead.
+GRACE = 1.0
 
 
-class WorkerDiedError(Exception):
-    """A process ended or hangs; the text says what is known."""
+@dataclass(frozen=True)
+class Command:
+    """How to start a contestant's process."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
 
 
 class Process:
-    """One contestant's process."""
+    """One contestant's process, which says what it has loaded and then answers commands, in lines of JSON."""
 
-    def __init__(self, name: str, core: int | None = None) -> None:
-        self.name = name
+    def __init__(self, command: Command) -> None:
         self.described: dict[str, str] = {}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         self._buffer = b""
-        command = [sys.executable, str(WORKER), name, *([] if core is None else [str(core)])]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment(name)
+            command.arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=dict(command.environment),
         )
 
+    @property
+    def pid(self) -> int:
+        """Its process ID."""
+        return self._process.pid
+
     def start(self) -> str | None:
-        """Wait until the contestant is loaded; return why it is missing, or None."""
-        answer = self._receive()
+        """Wait until the contestant is loaded; return why it is missing, or None.
+
+        Raises:
+            WrongError: it died.
+        """
+        answer = self.receive()
         self.described = answer.get("ready", {})
         missing: str | None = answer.get("missing")
         return missing
@@ -51,17 +72,30 @@ class Process:
         """Give a command and wait for its answer.
 
         Raises:
-            WorkerDiedError: there is none.
+            WrongError: there is none.
+        """
+        self.tell(json.dumps({"do": do, **arguments}))
+        return self.receive()
+
+    def tell(self, line: str) -> None:
+        """Write a line.
+
+        Raises:
+            WrongError: it died.
         """
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            raise WorkerDiedError(self._last_words()) from None
-        return self._receive()
+            raise WrongError(self.last_words()) from None
 
-    def _receive(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
+        """Wait for a line.
+
+        Raises:
+            WrongError: there is none.
+        """
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         deadline = time.monotonic() + PATIENCE
@@ -69,16 +103,25 @@ class Process:
             selector.register(descriptor, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise WorkerDiedError(f"no answer within {PATIENCE:.0f} s")
+                    raise WrongError(f"no answer within {PATIENCE:.0f} s")
                 data = os.read(descriptor, 65536)
                 if not data:
-                    raise WorkerDiedError(self._last_words())
+                    raise WrongError(self.last_words())
                 self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _last_words(self) -> str:
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself, or is just about to."""
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def last_words(self) -> str:
+        """Wait for its end and return how it ended."""
         status = self._process.wait(10)
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
@@ -100,19 +143,19 @@ class Process:
         self._errors.close()
 
 
-class Pool:
-    """All contestants of a run. `missing` says who is not among them, and why."""
+class Starter:
+    """Contestants' processes. `missing` says who is not among them, and why."""
 
-    def __init__(self, names: Iterable[str], core: int | None = None) -> None:
+    def __init__(self, commands: Mapping[str, Command]) -> None:
         self.processes: dict[str, Process] = {}
         self.missing: dict[str, str] = {}
         try:
-            for name in names:
-                self.processes[name] = Process(name, core)
+            for name, command in commands.items():
+                self.processes[name] = Process(command)
             for name, process in list(self.processes.items()):
                 try:
                     why = process.start()
-                except WorkerDiedError as error:
+                except WrongError as error:
                     why = str(error)
                 if why is not None:
                     self.drop(name, why)
@@ -120,7 +163,17 @@ class Pool:
             self.close()
             raise
 
-    def __enter__(self) -> Pool:
+    @property
+    def names(self) -> Sequence[str]:
+        """Those who are there, in their order."""
+        return tuple(self.processes)
+
+    @property
+    def described(self) -> Mapping[str, Mapping[str, str]]:
+        """What each of them has loaded."""
+        return {name: process.described for name, process in self.processes.items()}
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -139,13 +192,61 @@ class Pool:
             process.close()
 
 
-def environment(name: str) -> dict[str, str]:
-    """Return what a contestant's process finds in its environment."""
+class Pool(Starter):
+    """Contestants who measure themselves, as `bench_worker.py` does."""
+
+    def __init__(self, commands: Mapping[str, Command], sample_ns: int) -> None:
+        super().__init__(commands)
+        self._sample_ns = sample_ns
+        self._iterations: dict[str, int] = {}
+        self._messages: dict[str, int] = {}
+
+    def arguments(self, case: BaseCase) -> dict[str, int]:
+        """Return what a contestant has to know of a case besides its name."""
+        return {}
+
+    def prepare(self, name: str, case: BaseCase) -> None:
+        """Make a case ready, and find out how often it has to be done for one sample."""
+        answer = self._ask(name, "prepare", case=case.name, **self.arguments(case))
+        if "unsupported" in answer:
+            raise UnsupportedError(answer["unsupported"])
+        self._messages[name] = answer["messages"]
+        self._iterations[name] = self._ask(name, "calibrate", ns=self._sample_ns)["iterations"]
+
+    def sample(self, name: str) -> Sample:
+        """Measure it once."""
+        answer = self._ask(name, "sample", iterations=self._iterations[name])
+        messages = self._iterations[name] * self._messages[name]
+        return Sample(answer["cpu_ns"] / messages, answer["wall_ns"] / messages, messages)
+
+    def forget(self, name: str) -> None:
+        """Give back the memory of the case."""
+        self._ask(name, "forget")
+
+    def _ask(self, name: str, do: str, **arguments: Any) -> dict[str, Any]:
+        try:
+            answer = self.processes[name].ask(do, **arguments)
+        except WrongError as error:
+            self.drop(name, str(error))
+            raise
+        if "wrong" in answer:
+            raise WrongError(answer["wrong"])
+        return answer
+
+
+def worker(entry: Entry, core: int | None, script: Path | None = None) -> Command:
+    """Return how to start the process of a contestant that measures itself."""
+    pinned = () if core is None else (str(core),)
+    return Command((sys.executable, str(script or WORKER), entry.name, *pinned), environment(entry.codec))
+
+
+def environment(codec: str | None) -> dict[str, str]:
+    """Return what a contestant's process finds in its environment; wsframe is to load that codec."""
     result = dict(os.environ)
     # What somebody has set for their own work must not decide what is compared.
     for variable in ("WSFRAME_PURE_PYTHON", "AIOHTTP_NO_EXTENSIONS", "PYTHONASYNCIODEBUG", "PYTHONDEVMODE"):
         result.pop(variable, None)
-    if ENTRIES[name].codec == "python":
+    if codec == "python":
         result["WSFRAME_PURE_PYTHON"] = "1"
     # The same order of everything that is hashed, in every run.
     result["PYTHONHASHSEED"] = "0"

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench_cases import Case
+from bench_basics import BaseCase
 from bench_measure import Result
 
 #: Seconds between two lines where the output is not a terminal.
@@ -51,7 +51,7 @@ class Display:
     ) -> None:
         self._progress.stop()
 
-    def at(self, case: Case, contestant: str, round_: int) -> None:
+    def at(self, case: BaseCase, contestant: str, round_: int) -> None:
         """Show what is about to be measured."""
         if not self._console.is_terminal:
             return

@@ -1,35 +1,23 @@
-"""One contestant in a process of its own: `bench_worker.py NAME [CORE]`, told what to do by lines of JSON.
+"""One contestant of `bench codec` in a process of its own: `bench_worker.py NAME [CORE]`.
 
-A process each, so that neither imports nor environment nor heap of one contestant decide how fast another one is.
-Each line on stdin is a command, each on stdout its answer:
-
-(at the start)                              {"ready": {...what was loaded...}} or {"missing": why}
-{"do": "prepare", "case": NAME}             {"messages": in one iteration}, {"unsupported": why} or {"wrong": why}
-{"do": "calibrate", "ns": NS}               {"iterations": how many take about that long}
-{"do": "sample", "iterations": N}           {"cpu_ns": ..., "wall_ns": ...} or {"wrong": why}
-{"do": "forget"}                            {}: what the case had in memory is gone
-
-The end of stdin ends it.
+A process each, so that neither imports nor environment nor heap of one contestant decide how fast another one is. How
+it is talked to stands in bench_answer.py.
 """
 
 from __future__ import annotations
 
-import gc
-import json
-import os
-import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 # Ours is the checkout that this file lies in, whatever else may be installed.
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
+from bench_answer import Worker, answer
 from bench_cases import CASES, Case, Stream, stream
-from bench_contestants import codec_of
-from bench_errors import MissingError, UnsupportedError
+from bench_contestants import CODEC
+from bench_errors import WrongError
 from bench_ours import Memcpy, Wsframe
 from bench_wire import read_frames, xor
 from bench_work import Contestant, Work
@@ -37,7 +25,7 @@ from bench_work import Contestant, Work
 
 def make(name: str) -> Contestant:
     """Load a contestant; whatever it raises says that it is not here."""
-    codec = codec_of(name)
+    codec = CODEC.codec_of(name)
     if codec is not None:
         return Wsframe(codec)
     if name == "memcpy":
@@ -94,105 +82,27 @@ def _wrong_frame(case: Case, wire: bytes) -> str | None:
     return None if frame.payload == case.message else "the frame has another payload"
 
 
-class Worker:
-    """Answers commands."""
+class CodecWorker(Worker):
+    """One contestant of `bench codec`."""
 
     def __init__(self, contestant: Contestant) -> None:
+        super().__init__()
         self.contestant = contestant
-        self.work: Work | None = None
 
-    def prepare(self, case: str) -> dict[str, Any]:
-        """Make a case ready, and make sure that this contestant does all of the work."""
-        self.forget()
+    def describe(self) -> dict[str, str]:
+        """Return what the contestant has loaded."""
+        return self.contestant.describe()
+
+    def ready(self, case: str, **arguments: Any) -> Work:
+        """Make a case ready, and compare everything that comes out of it."""
         chosen = CASES[case]
         given = stream(chosen) if chosen.group in ("parse", "decode") else None
-        try:
-            work = self.contestant.prepare(chosen, given)
-            wrong = what_is_wrong(chosen, given, work.check(), baseline=self.contestant.baseline)
-        except UnsupportedError as error:
-            return {"unsupported": str(error)}
-        except Exception as error:
-            wrong = f"{type(error).__name__}: {error}"
+        work = self.contestant.prepare(chosen, given)
+        wrong = what_is_wrong(chosen, given, work.check(), baseline=self.contestant.baseline)
         if wrong is not None:
-            return {"wrong": wrong}
-        self.work = work
-        return {"messages": work.messages}
-
-    def calibrate(self, ns: int) -> dict[str, Any]:
-        """Find out how many iterations take so long; this warms up as well."""
-        iterations = 1
-        while True:
-            taken = self.sample(iterations)
-            if "wrong" in taken:
-                return taken
-            if taken["cpu_ns"] * 2 >= ns:
-                return {"iterations": max(1, round(iterations * ns / taken["cpu_ns"]))}
-            # The first passes are slow; a jump would overshoot.
-            iterations *= 4 if taken["cpu_ns"] * 8 < ns else 2
-
-    def sample(self, iterations: int) -> dict[str, Any]:
-        """Do the work and say how long that took."""
-        assert self.work is not None
-        gc.collect()
-        gc.disable()
-        try:
-            wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
-            messages = self.work.run(iterations)
-            cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
-        except Exception as error:
-            return {"wrong": f"{type(error).__name__}: {error}"}
-        finally:
-            gc.enable()
-        if messages != iterations * self.work.messages:
-            return {"wrong": f"it gave {messages} messages, not {iterations * self.work.messages}"}
-        # A clock that stands still for the shortest of runs must not divide anything.
-        return {"cpu_ns": max(1, cpu), "wall_ns": max(1, wall)}
-
-    def forget(self) -> dict[str, Any]:
-        """Give back the memory of the case."""
-        self.work = None
-        gc.collect()
-        return {}
-
-
-def channel() -> IO[str]:
-    """Keep stdout for answers alone; what a library prints goes to stderr."""
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    return open(kept, "w", buffering=1, encoding="utf-8")
-
-
-def main() -> None:
-    """Answer until stdin ends."""
-    # Ctrl-C is for the parent, who closes stdin.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = channel()
-
-    def say(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-
-    name, *core = sys.argv[1:]
-    if core and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {int(core[0])})
-    try:
-        contestant = make(name)
-        described = contestant.describe()
-    except (ModuleNotFoundError, MissingError) as error:
-        say({"missing": str(error)})
-        return
-    except Exception as error:
-        # What we use of a peer is not all public: another version may have moved it.
-        say({"missing": f"{type(error).__name__}: {error}"})
-        return
-    # What is loaded stays; looking through it before every sample would take longer than the sample.
-    gc.collect()
-    gc.freeze()
-    worker = Worker(contestant)
-    say({"ready": described})
-    for line in sys.stdin:
-        command = json.loads(line)
-        say(getattr(worker, command.pop("do"))(**command))
+            raise WrongError(wrong)
+        return work
 
 
 if __name__ == "__main__":
-    main()
+    answer(lambda name: CodecWorker(make(name)))

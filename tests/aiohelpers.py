@@ -1,7 +1,8 @@
 """For tests of the asyncio adapter: a way to run them that sees what they leave behind, and raw peers.
 
 `aio_test` makes a test of a coroutine function, for asyncio's own event loop and for uvloop where that is installed.
-It fails when the test leaves a task, a file descriptor, or anything above DEBUG in the logs of wsframe and asyncio.
+It fails when the test leaves a task, a timer, a thread, a file descriptor, a future with an exception that nobody has
+seen, or anything above DEBUG in the logs of wsframe and asyncio.
 """
 
 from __future__ import annotations
@@ -13,28 +14,49 @@ import gc
 import importlib
 import importlib.util
 import inspect
-import logging
-import os
-import re
 import socket
-import ssl
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
-import trustme
 
-from framebuilder import (
-    SAMPLE_ACCEPT,
-    SAMPLE_MASK,
-    ParsedFrame,
-    accept_for,
-    build,
-    client_handshake_request,
-    close_payload,
-    parse_all,
+from adapterhelpers import (
+    ListenerBase,
+    RawBase,
+    client_context,
+    expect_log,
+    nothing_left,
+    port_of,
+    request_to,
+    response_to,
+    server_context,
+    uri_of,
 )
+from framebuilder import SAMPLE_ACCEPT, ParsedFrame, close_payload, parse_all
+from wsframe import Disconnected
+
+__all__ = [
+    "DEADLINE",
+    "LOOPS",
+    "Endings",
+    "Listener",
+    "Raw",
+    "aio_test",
+    "client_context",
+    "dial",
+    "echo",
+    "expect_log",
+    "loop_factory",
+    "nothing_goes_on",
+    "open_raw",
+    "opened",
+    "port_of",
+    "run",
+    "server_context",
+    "until",
+    "uri_of",
+    "warm_up",
+]
 
 T = TypeVar("T")
 
@@ -52,46 +74,16 @@ LOOPS = [
 ]
 
 
-class _Records(logging.Handler):
-    """Keeps what is logged above DEBUG."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.kept: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # uvloop and asyncio announce which selector they use.
-        self.kept.append(record)
-
-
-_records = _Records()
-
-
-@contextlib.contextmanager
-def expect_log(pattern: str, *, traceback: bool = True) -> Iterator[None]:
-    """Exactly one record, whose text matches, is logged above DEBUG; with the traceback of an exception."""
-    yield
-    texts = [record.getMessage() for record in _records.kept]
-    assert len(texts) == 1, texts
-    assert re.search(pattern, texts[0]), texts
-    assert (_records.kept[0].exc_info is not None) is traceback
-    _records.kept.clear()
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
-
-def _factory(loop_kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(loop_kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
     module = asyncio if loop_kind == "asyncio" else importlib.import_module(loop_kind)
     factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
     return factory
 
 
 @functools.cache
-def _warm_up(loop_kind: str) -> None:
+def warm_up(loop_kind: str) -> None:
     """What a kind of loop opens once and for all is not what a test left open."""
-    _factory(loop_kind)().close()
+    loop_factory(loop_kind)().close()
     # What exists by now need not be looked at for every test.
     gc.collect()
     gc.freeze()
@@ -99,7 +91,7 @@ def _warm_up(loop_kind: str) -> None:
 
 def run(main: Coroutine[Any, Any, T], loop_kind: str = "asyncio") -> T:
     """Run a coroutine under the overall deadline and complain about what it leaves behind."""
-    factory = _factory(loop_kind)
+    factory = loop_factory(loop_kind)
     failures: list[str] = []
 
     async def guarded() -> T:
@@ -107,36 +99,33 @@ def run(main: Coroutine[Any, Any, T], loop_kind: str = "asyncio") -> T:
         loop.set_exception_handler(lambda _, context: failures.append(repr(context)))
         async with asyncio.timeout(DEADLINE):
             result = await main
-        # What is about to end may do so.
-        for _ in range(200):
-            left = asyncio.all_tasks() - {asyncio.current_task()}
-            if not left:
-                break
-            await asyncio.sleep(0.01)
-        failures.extend(f"a task is left: {task!r}" for task in left)
-        await asyncio.sleep(0)
+        await nothing_goes_on(failures)
         return result
 
-    _warm_up(loop_kind)
-    before = _descriptors()
-    _records.kept.clear()
-    loggers = [logging.getLogger("wsframe"), logging.getLogger("asyncio")]
-    for logger in loggers:
-        logger.addHandler(_records)
-    try:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            result = runner.run(guarded())
-        del runner
-        gc.collect()
-    finally:
-        for logger in loggers:
-            logger.removeHandler(_records)
-    failures += [f"logged: {record.levelname} {record.getMessage()}" for record in _records.kept]
-    after = _descriptors()
-    if after > before:
-        failures.append(f"{after - before} file descriptors are left open")
-    assert not failures, "\n".join(failures)
-    return result
+    warm_up(loop_kind)
+    with nothing_left(failures), asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(guarded())
+
+
+async def nothing_goes_on(failures: list[str]) -> None:
+    """Complain about tasks other than this one, and about timers of ours."""
+    # What is about to end may do so.
+    for _ in range(200):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if not left:
+            break
+        await asyncio.sleep(0.01)
+    failures.extend(f"a task is left: {task!r}" for task in left)
+    await asyncio.sleep(0)
+    # asyncio's own loop can say which timers it still has. (A peer's are not our business.)
+    scheduled: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled", [])
+    left_timers = [handle for handle in scheduled if not handle.cancelled() and _is_ours(handle)]
+    failures.extend(f"a timer is left: {handle!r}" for handle in left_timers)
+
+
+def _is_ours(handle: asyncio.TimerHandle) -> bool:
+    callback = getattr(handle, "_callback", None)
+    return str(getattr(callback, "__module__", "")).startswith("wsframe")
 
 
 def aio_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -164,14 +153,12 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.002)
 
 
-class Raw:
+class Raw(RawBase):
     """A peer that is a bare socket."""
 
     def __init__(self, sock: socket.socket, *, masks: bool) -> None:
+        super().__init__(sock, masks=masks)
         sock.setblocking(False)
-        self.sock = sock
-        self.received = b""
-        self._mask = SAMPLE_MASK if masks else None
         self._loop = asyncio.get_running_loop()
 
     async def send(self, data: bytes) -> None:
@@ -179,10 +166,6 @@ class Raw:
 
     async def send_frame(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
         await self.send(self.frame(opcode, payload, **options))
-
-    def frame(self, opcode: int, payload: bytes = b"", **options: Any) -> bytes:
-        """A frame as this side has to send it."""
-        return build(opcode, payload, mask=self._mask, **options)
 
     async def send_close(self, code: int | None = 1000, reason: bytes = b"") -> None:
         await self.send_frame(8, close_payload(code, reason))
@@ -237,48 +220,20 @@ class Raw:
     async def accept_websocket(self, *headers: str, then: bytes = b"") -> bytes:
         """Be a server: read a client's opening handshake and answer it."""
         request = await self.head()
-        found = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
-        assert found is not None
-        lines = [
-            "HTTP/1.1 101 Switching Protocols",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Accept: {accept_for(found.group(1).decode())}",
-            *headers,
-            "\r\n",
-        ]
-        await self.send("\r\n".join(lines).encode() + then)
+        await self.send(response_to(request, *headers) + then)
         return request
 
-    def shutdown(self) -> None:
-        """Send the end of the stream."""
-        self.sock.shutdown(socket.SHUT_WR)
 
-    def reset(self) -> None:
-        """Close with RST."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+class Endings(list[Disconnected]):
+    """What a server told its on_end."""
 
-    def close(self) -> None:
-        self.sock.close()
+    def __call__(self, request: object, address: object, ending: Disconnected) -> None:
+        self.append(ending)
 
-    def __enter__(self) -> Raw:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
-
-
-def port_of(server: Any) -> int:
-    """Where a server listens."""
-    port = server.sockets[0].getsockname()[1]
-    assert isinstance(port, int)
-    return port
-
-
-def uri_of(server: Any) -> str:
-    """Where a server listens, for clients."""
-    return f"ws://127.0.0.1:{port_of(server)}/"
+    async def one(self) -> Disconnected:
+        await until(lambda: self)
+        (ending,) = self
+        return ending
 
 
 async def dial(server: Any, *, receive_buffer: int | None = None) -> Raw:
@@ -296,35 +251,19 @@ async def open_raw(
 ) -> Raw:
     """A bare socket after the opening handshake of a client."""
     raw = await dial(server, receive_buffer=receive_buffer)
-    await raw.send(client_handshake_request(host=f"127.0.0.1:{port_of(server)}", headers=headers) + then)
+    await raw.send(request_to(server, *headers) + then)
     head = await raw.head()
     assert head.startswith(b"HTTP/1.1 101 "), head
     assert SAMPLE_ACCEPT.encode() in head
     return raw
 
 
-class Listener:
+class Listener(ListenerBase):
     """A bare listening socket."""
-
-    def __init__(self, receive_buffer: int | None = None) -> None:
-        self.sock = socket.socket()
-        if receive_buffer is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.bind(("127.0.0.1", 0))
-        self.sock.listen()
-        self.sock.setblocking(False)
-        self.port: int = self.sock.getsockname()[1]
-        self.uri = f"ws://127.0.0.1:{self.port}/"
 
     async def accept(self) -> Raw:
         sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
         return Raw(sock, masks=False)
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
 
 
 @contextlib.asynccontextmanager
@@ -343,26 +282,6 @@ async def opened(connecting: Any, listener: Listener, *headers: str) -> AsyncIte
 
 async def _awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
-
-
-@functools.cache
-def authority() -> trustme.CA:
-    """Who signs the certificates of the tests."""
-    return trustme.CA()
-
-
-def server_context(*names: str) -> ssl.SSLContext:
-    """A server's TLS context, with a certificate for these names."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority().issue_cert(*(names or ("127.0.0.1", "localhost"))).configure_cert(context)
-    return context
-
-
-def client_context() -> ssl.SSLContext:
-    """A client's TLS context, which trusts our authority."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority().configure_trust(context)
-    return context
 
 
 async def echo(websocket: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,6 +32,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 #: Tests that say the same whatever codec is loaded: they run once.
 CODEC_INDEPENDENT = (
+    "test_alive",
     "test_autobahn",
     "test_bench",
     "test_cli",
@@ -40,13 +43,23 @@ CODEC_INDEPENDENT = (
     "test_config",
     "test_deflate",
     "test_docs",
+    "test_endings_page",
+    "test_endings_table",
+    "test_endings_told",
     "test_extension",
+    "test_failing_close",
     "test_framebuilder",
+    "test_handlers",
     "test_http",
     "test_layers",
+    "test_close_race",
+    # Its drivers are processes, one for every codec.
+    "test_lifecycle",
     "test_page",
+    "test_pending_calls",
     "test_readme",
     "test_state",
+    "test_testing",
     "test_timers",
     "test_uri",
     # They choose for themselves what the copy in the host is compiled to.
@@ -70,7 +83,10 @@ def loaded_codecs() -> dict[str, ModuleType]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run everything that depends on the codec with each of them."""
     names = list(loaded_codecs())
-    if metafunc.module.__name__.startswith(CODEC_INDEPENDENT):
+    sample = (
+        metafunc.module.__name__.startswith("test_sweep") and metafunc.config.getoption("--sweep") == "sample"
+    )
+    if sample or metafunc.module.__name__.startswith(CODEC_INDEPENDENT):
         names = names[-1:]
     metafunc.parametrize("codec", names, indirect=True, scope="session")
 
@@ -92,6 +108,46 @@ def codec(request: pytest.FixtureRequest) -> Generator[ModuleType]:
     yield chosen
     for module, name, value in replaced:
         setattr(module, name, value)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--sweep=all``: the tests in test_sweep_*.py leave nothing out."""
+    parser.addoption("--sweep", choices=["sample", "all"], default="sample", help="how much the sweeps take")
+
+
+@pytest.fixture
+def everything(request: pytest.FixtureRequest) -> bool:
+    """Whether a sweep leaves nothing out."""
+    return bool(request.config.getoption("--sweep") == "all")
+
+
+_swept_elsewhere: collections.Counter[str] = collections.Counter()
+
+
+def _swept() -> dict[str, int]:
+    """How many points the sweeps of this process have swept."""
+    return dict(getattr(sys.modules.get("sweephelpers"), "swept", {}))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """pytest-xdist: what this process has to tell the one that prints."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["swept"] = _swept()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """pytest-xdist: what a process has told."""
+    _swept_elsewhere.update(getattr(node, "workeroutput", {}).get("swept", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many points were swept."""
+    swept = _swept_elsewhere + collections.Counter(_swept())
+    if swept:
+        counts = "; ".join(f"{what}: {count}" for what, count in sorted(swept.items()))
+        terminalreporter.write_line(f"swept points: {counts}")
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import framebuilder as fb
-from wsframe import Cause, Connection, Disconnected, Event, Limits, Role, State, Timeouts, Transport
+from wsframe import (
+    Cause,
+    Connection,
+    Disconnected,
+    Event,
+    Limits,
+    Role,
+    State,
+    Timeouts,
+    Transport,
+)
 from wsframe._extension import PerMessageExtension
 
 
@@ -62,6 +73,8 @@ class Wire:
         self.capacity: int | None = None
         #: What is written disappears, and nobody is told.
         self.dead = False
+        #: Somebody on the way has put the FIN there: what is written from now on goes nowhere.
+        self.severed = False
 
     def room(self) -> int | None:
         return None if self.capacity is None else max(0, self.capacity - len(self.data))
@@ -75,6 +88,8 @@ class Side:
         self.incoming = Wire()
         self.outgoing = Wire()
         self.buffer = bytearray()
+        #: All that the endpoint has handed out.
+        self.handed = bytearray()
         self.events: list[Event] = []
         self.verdicts: list[Transport] = [Transport.OPEN]
         self.half_close = half_close
@@ -92,13 +107,18 @@ class Side:
         assert self.endpoint.ending is not None
         return self.endpoint.ending
 
+    def tell(self, function: Callable[..., list[Event]], *arguments: Any) -> list[Event]:
+        """Call the endpoint and keep the events. Every event comes this way."""
+        events = function(*arguments)
+        self.events += events
+        return events
+
     def work(self, now: float) -> None:
         """What an adapter does after every call."""
         if self.gone:
             return
         endpoint = self.endpoint
-        self.buffer += b"".join(endpoint.data_to_send())
-        self._flush()
+        self._write()
         self.most_buffered = max(self.most_buffered, endpoint.buffered)
         verdict = endpoint.transport
         if verdict is not self.verdicts[-1]:
@@ -122,16 +142,29 @@ class Side:
         if not self.gone:
             endpoint.next_timeout(now)
 
+    def may_take_output(self) -> bool:
+        """Whether the adapter takes more than it has, or leaves it with the endpoint."""
+        return True
+
+    def _write(self) -> None:
+        self._flush()
+        # What has left may have made room for more.
+        while self.may_take_output() and (out := self.endpoint.data_to_send()):
+            self.handed += b"".join(out)
+            self.buffer += b"".join(out)
+            self._flush()
+
     def _flush(self) -> None:
         room = self.outgoing.room()
         count = len(self.buffer) if room is None else min(room, len(self.buffer))
-        if not self.outgoing.dead:
+        if not self.outgoing.dead and not self.outgoing.severed:
+            assert not count or not self.outgoing.fin, "written after the end of the stream"
             self.outgoing.data += self.buffer[:count]
         del self.buffer[:count]
         self.endpoint.unsent(len(self.buffer))
 
     def _lose(self) -> None:
-        self.events += self.endpoint.transport_closed()
+        self.tell(self.endpoint.transport_closed)
 
     def receive(self, now: float, count: int | None = None) -> bool:
         """Read what has arrived, or so many bytes of it; True when there was something."""
@@ -147,17 +180,17 @@ class Side:
             return False
         if wire.rst:
             wire.data.clear()
-            self.events += self.endpoint.receive_error(ConnectionResetError("reset by peer"), Cause.RESET)
+            self.tell(self.endpoint.receive_error, ConnectionResetError("reset by peer"), Cause.RESET)
             self._lose()
             return True
         taken = bytes(wire.data[:count])
         del wire.data[:count]
         if taken:
-            self.events += self.endpoint.receive_data(taken, now)
+            self.tell(self.endpoint.receive_data, taken, now)
             self.read_on(now)
         if wire.fin and not wire.data and not self.eof_seen:
             self.eof_seen = True
-            self.events += self.endpoint.receive_eof()
+            self.tell(self.endpoint.receive_eof)
             taken += b"!"
         self.work(now)
         return bool(taken)
@@ -166,7 +199,7 @@ class Side:
         """What is kept comes first."""
         rounds = 0
         while self.endpoint.has_more:
-            self.events += self.endpoint.receive_data(b"", now)
+            self.tell(self.endpoint.receive_data, b"", now)
             rounds += 1
             assert rounds < 10000, "has_more never ends"
 
@@ -189,7 +222,6 @@ class Pair:
         extensions: tuple[PerMessageExtension | None, PerMessageExtension | None] = (None, None),
         half_close: bool = True,
     ) -> None:
-        self.now = 1000.0
         sides = []
         for role, timeouts, extension in zip(
             (Role.CLIENT, Role.SERVER), (client_timeouts, server_timeouts), extensions, strict=True
@@ -202,7 +234,12 @@ class Pair:
                 random_bytes=counting_bytes(),
             )
             sides.append(Side(connection, half_close=half_close))
-        self.client, self.server = sides
+        self.join(*sides)
+
+    def join(self, client: Side, server: Side) -> None:
+        """Lay the wires between two sides, and begin."""
+        self.now = 1000.0
+        self.client, self.server = client, server
         self.client.incoming = self.server.outgoing
         self.server.incoming = self.client.outgoing
         self.work()
@@ -259,7 +296,7 @@ class Pair:
             for side in self.sides:
                 due = side.endpoint.next_timeout(self.now)
                 if due is not None and due <= self.now:
-                    side.events += side.endpoint.handle_timeout(self.now)
+                    side.tell(side.endpoint.handle_timeout, self.now)
                     side.work(self.now)
         else:
             raise AssertionError("deadlines that never end")
@@ -288,4 +325,7 @@ def assert_over(side: Side, now: float) -> None:
     endpoint.reading_paused(False)
     assert endpoint.data_to_send() == []
     assert endpoint.next_timeout(now) is None
-    assert endpoint.transport in (Transport.CLOSE, Transport.ABORT)
+    if side.ending.cause is Cause.DETACHED:
+        assert endpoint.transport is Transport.OPEN
+    else:
+        assert endpoint.transport in (Transport.CLOSE, Transport.ABORT)

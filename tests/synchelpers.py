@@ -6,34 +6,51 @@ The fixture `tidy` fails a test that leaves a thread, a file descriptor, or anyt
 from __future__ import annotations
 
 import contextlib
-import functools
-import gc
-import logging
-import os
-import re
 import socket
-import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import pytest
-import trustme
 
-from framebuilder import (
-    SAMPLE_ACCEPT,
-    SAMPLE_MASK,
-    ParsedFrame,
-    accept_for,
-    build,
-    client_handshake_request,
-    close_payload,
-    parse_all,
+from adapterhelpers import (
+    ListenerBase,
+    RawBase,
+    client_context,
+    expect_log,
+    nothing_left,
+    port_of,
+    request_to,
+    response_to,
+    server_context,
+    uri_of,
 )
+from framebuilder import SAMPLE_ACCEPT, ParsedFrame, close_payload, parse_all
 from wsframe import Disconnected, Request
 from wsframe.sync import Server, WebSocket, connect, serve
+
+__all__ = [
+    "DEADLINE",
+    "Endings",
+    "Job",
+    "Listener",
+    "Raw",
+    "client_context",
+    "dial",
+    "echo",
+    "expect_log",
+    "open_raw",
+    "opened",
+    "pair",
+    "port_of",
+    "server_context",
+    "serving",
+    "tidy",
+    "until",
+    "uri_of",
+    "waits",
+]
 
 T = TypeVar("T")
 
@@ -41,57 +58,11 @@ T = TypeVar("T")
 DEADLINE = 30.0
 
 
-class _Records(logging.Handler):
-    """Keeps what is logged above DEBUG."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.kept: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.kept.append(record)
-
-
-_records = _Records()
-
-
-@contextlib.contextmanager
-def expect_log(pattern: str, *, traceback: bool = True) -> Iterator[None]:
-    """Exactly one record, whose text matches, is logged above DEBUG; with the traceback of an exception."""
-    yield
-    texts = [record.getMessage() for record in _records.kept]
-    assert len(texts) == 1, texts
-    assert re.search(pattern, texts[0]), texts
-    assert (_records.kept[0].exc_info is not None) is traceback
-    _records.kept.clear()
-
-
-def descriptors() -> int:
-    """How many this process has."""
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
-
 @pytest.fixture(autouse=True)
 def tidy() -> Iterator[None]:
     """Look at what a test leaves behind."""
-    gc.collect()
-    before, threads = descriptors(), set(threading.enumerate())
-    logger = logging.getLogger("wsframe")
-    _records.kept.clear()
-    logger.addHandler(_records)
-    yield
-    logger.removeHandler(_records)
-    failures = [f"logged: {record.levelname} {record.getMessage()}" for record in _records.kept]
-    for thread in set(threading.enumerate()) - threads:
-        if not thread.name.startswith("wsframe"):
-            # A peer's, which may still be about to end. Ours have ended when the server has.
-            thread.join(1)
-        if thread.is_alive():
-            failures.append(f"a thread is left: {thread}")
-    gc.collect()
-    if descriptors() > before:
-        failures.append(f"{descriptors() - before} file descriptors are left open")
-    assert not failures, "\n".join(failures)
+    with nothing_left([]):
+        yield
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -138,24 +109,18 @@ def waits(job: Job[Any]) -> None:
     assert job.running
 
 
-class Raw:
+class Raw(RawBase):
     """A peer that is a bare socket."""
 
     def __init__(self, sock: socket.socket, *, masks: bool) -> None:
+        super().__init__(sock, masks=masks)
         sock.settimeout(DEADLINE)
-        self.sock = sock
-        self.received = b""
-        self._mask = SAMPLE_MASK if masks else None
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
     def send_frame(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
         self.send(self.frame(opcode, payload, **options))
-
-    def frame(self, opcode: int, payload: bytes = b"", **options: Any) -> bytes:
-        """A frame as this side has to send it."""
-        return build(opcode, payload, mask=self._mask, **options)
 
     def send_close(self, code: int | None = 1000, reason: bytes = b"") -> None:
         self.send_frame(8, close_payload(code, reason))
@@ -207,36 +172,8 @@ class Raw:
     def accept_websocket(self, *headers: str, then: bytes = b"") -> bytes:
         """Be a server: read a client's opening handshake and answer it."""
         request = self.head()
-        found = re.search(rb"Sec-WebSocket-Key: (\S+)", request)
-        assert found is not None
-        lines = [
-            "HTTP/1.1 101 Switching Protocols",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Accept: {accept_for(found.group(1).decode())}",
-            *headers,
-            "\r\n",
-        ]
-        self.send("\r\n".join(lines).encode() + then)
+        self.send(response_to(request, *headers) + then)
         return request
-
-    def shutdown(self) -> None:
-        """Send the end of the stream."""
-        self.sock.shutdown(socket.SHUT_WR)
-
-    def reset(self) -> None:
-        """Close with RST."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
-
-    def close(self) -> None:
-        self.sock.close()
-
-    def __enter__(self) -> Raw:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
 
 
 # Servers of ours.
@@ -275,18 +212,6 @@ def serving(handler: Any = echo, *address: Any, **options: Any) -> Iterator[tupl
             job.result()
 
 
-def port_of(server: Server) -> int:
-    """Where a server listens."""
-    port = server.sockets[0].getsockname()[1]
-    assert isinstance(port, int)
-    return port
-
-
-def uri_of(server: Server) -> str:
-    """Where a server listens, for clients."""
-    return f"ws://127.0.0.1:{port_of(server)}/"
-
-
 def dial(server: Server, *, receive_buffer: int | None = None) -> Raw:
     """A bare TCP connection to a server."""
     sock = socket.socket()
@@ -301,7 +226,7 @@ def open_raw(
 ) -> Raw:
     """A bare socket after the opening handshake of a client."""
     raw = dial(server, receive_buffer=receive_buffer)
-    raw.send(client_handshake_request(host=f"127.0.0.1:{port_of(server)}", headers=headers) + then)
+    raw.send(request_to(server, *headers) + then)
     head = raw.head()
     assert head.startswith(b"HTTP/1.1 101 "), head
     assert SAMPLE_ACCEPT.encode() in head
@@ -311,28 +236,16 @@ def open_raw(
 # Clients of ours.
 
 
-class Listener:
+class Listener(ListenerBase):
     """A bare listening socket."""
 
     def __init__(self, receive_buffer: int | None = None) -> None:
-        self.sock = socket.socket()
-        if receive_buffer is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.bind(("127.0.0.1", 0))
-        self.sock.listen()
+        super().__init__(receive_buffer)
         self.sock.settimeout(DEADLINE)
-        self.port: int = self.sock.getsockname()[1]
-        self.uri = f"ws://127.0.0.1:{self.port}/"
 
     def accept(self) -> Raw:
         sock, _ = self.sock.accept()
         return Raw(sock, masks=False)
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
 
 
 @contextlib.contextmanager
@@ -369,26 +282,3 @@ def pair(**options: Any) -> Iterator[tuple[WebSocket, WebSocket]]:
             yield ws, sides[0]
         finally:
             over.set()
-
-
-# TLS.
-
-
-@functools.cache
-def authority() -> trustme.CA:
-    """Who signs the certificates of the tests."""
-    return trustme.CA()
-
-
-def server_context(*names: str) -> ssl.SSLContext:
-    """A server's TLS context, with a certificate for these names."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority().issue_cert(*(names or ("127.0.0.1", "localhost"))).configure_cert(context)
-    return context
-
-
-def client_context() -> ssl.SSLContext:
-    """A client's TLS context, which trusts our authority."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority().configure_trust(context)
-    return context

@@ -9,22 +9,10 @@ from typing import Any
 
 import pytest
 
-from aiohelpers import Listener, aio_test, echo, expect_log, open_raw, opened, until, uri_of
+from aiohelpers import Endings, Listener, aio_test, echo, expect_log, open_raw, opened, until, uri_of
 from framebuilder import BINARY, CLOSE, PING, TEXT, ParsedFrame, close_payload, parse_all
 from wsframe import Cause, Disconnected, Initiator, Limits, LocalProtocolError
 from wsframe.aio import ConnectionClosedError, ConnectionClosedOK, WebSocket, connect, serve
-
-
-class Endings(list[Disconnected]):
-    """What a server told its on_end."""
-
-    def __call__(self, request: object, address: object, ending: Disconnected) -> None:
-        self.append(ending)
-
-    async def one(self) -> Disconnected:
-        await until(lambda: self)
-        (ending,) = self
-        return ending
 
 
 def last(data: bytes) -> ParsedFrame:
@@ -184,6 +172,8 @@ async def test_our_close_while_the_write_buffer_is_full() -> None:
                 await sockets[0].close()
         ending = await endings.one()
     assert (ending.cause, ending.initiator, ending.clean) == (Cause.CLOSE_TIMEOUT, Initiator.LOCAL, False)
+    # It could not even begin to leave, and nobody says that it did.
+    assert ending.sent is None
 
 
 @aio_test
@@ -201,6 +191,22 @@ async def test_our_close_while_the_write_buffer_is_full_of_a_peer_that_reads_in_
             assert (await raw.next_frame()).payload == close_payload(1000)
             await raw.send_close()
             assert await raw.rest() == b""
+        assert (await endings.one()).clean
+
+
+@aio_test
+async def test_the_peers_close_is_answered_behind_a_full_write_buffer() -> None:
+    endings = Endings()
+
+    async def handler(ws: WebSocket) -> None:
+        await ws.send(bytes(8 << 20))
+        await ws.wait_closed()
+
+    async with serve(handler, "127.0.0.1", 0, on_end=endings) as server:
+        with await open_raw(server, receive_buffer=4096) as raw:
+            await raw.send_close(4000)
+            frames = parse_all(await raw.rest())
+            assert [(frame.opcode, len(frame.payload)) for frame in frames] == [(BINARY, 8 << 20), (CLOSE, 2)]
         assert (await endings.one()).clean
 
 
@@ -330,3 +336,15 @@ async def test_a_bug_does_not_wedge_a_connection(monkeypatch: pytest.MonkeyPatch
             with contextlib.suppress(ConnectionError):
                 await raw.rest()
             await endings.one()
+
+
+@aio_test
+async def test_how_long_a_peer_was_silent_before_it_reset() -> None:
+    with Listener() as listener:
+        async with opened(connect(listener.uri, ping_interval=None), listener) as (ws, raw):
+            await asyncio.sleep(0.3)
+            raw.reset()
+            ending = await ws.wait_closed()
+            assert ending.cause is Cause.RESET
+            assert ending.last_received_age is not None
+            assert ending.last_received_age > 0.2

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import sys
 import zlib
 from typing import Any
 
 import pytest
 
-from aiohelpers import Listener, Raw, aio_test, echo, open_raw, opened, until, uri_of
+from aiohelpers import (
+    Listener,
+    Raw,
+    aio_test,
+    client_context,
+    echo,
+    open_raw,
+    opened,
+    server_context,
+    until,
+    uri_of,
+)
 from framebuilder import BINARY, PING, PONG, TEXT, ParsedFrame, close_payload
-from wsframe import Cause, Connection
-from wsframe.aio import ConnectionClosedError, ConnectionClosedOK, WebSocket, connect, serve
+from sweephelpers import Records, system_sockets
+from wsframe import Cause, Connection, Disconnected, Limits
+from wsframe.aio import (
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    ConnectLost,
+    WebSocket,
+    connect,
+    serve,
+)
+from wsframe.testing import Faults, FaultySocket, connected, run, sweep
 
 #: More than the kernel takes for a peer that does not read.
 MUCH = 12 << 20
@@ -133,6 +155,38 @@ async def test_many_senders_wait_in_line_and_nobody_is_punished() -> None:
 
 
 @aio_test
+async def test_drain_waits_for_the_low_water_mark_and_send_for_the_high_one() -> None:
+    hold = Hold()
+    async with serve(
+        hold, "127.0.0.1", 0, limits=Limits(write_high_water=4 << 20, write_low_water=10_000)
+    ) as server:
+        with await open_raw(server, receive_buffer=4096) as raw:
+            ws = await hold.one()
+            size = 100_000
+            count = 0
+            while buffered(ws) < 1 << 20:
+                await ws.send(bytes(size))
+                count += 1
+            # There is room for more; but what there is has not left.
+            assert not ws._channel.congested
+            draining = [asyncio.create_task(ws.drain()) for _ in range(2)]
+            await asyncio.sleep(0.02)
+            assert not any(task.done() for task in draining)
+            draining.pop().cancel()
+            for _ in range(count):
+                await raw.next_frame()
+            await draining[0]
+            assert buffered(ws) <= 10_000
+            # And the marks are what they were.
+            while buffered(ws) < 1 << 20:
+                await ws.send(bytes(size))
+            assert not ws._channel.congested
+            raw.reset()
+            with pytest.raises(ConnectionClosedError):
+                await ws.drain()
+
+
+@aio_test
 async def test_senders_in_line_learn_that_the_connection_ended() -> None:
     hold = Hold()
     async with serve(hold, "127.0.0.1", 0) as server:
@@ -187,6 +241,61 @@ async def test_a_peer_that_takes_nothing_is_a_slow_peer() -> None:
             await ws.send(bytes(MUCH))
             ending = await ws.wait_closed()
             assert ending.cause is Cause.SLOW_PEER
+
+
+async def send_much(ws: WebSocket) -> None:
+    for _ in range(100):
+        await ws.send(bytes(60_000))
+
+
+def test_a_sender_that_never_has_to_wait_learns_of_a_reset() -> None:
+    async def main() -> None:
+        async with connected(Hold()) as ws:
+            with pytest.raises(ConnectionClosedError) as caught:
+                await send_much(ws)
+            assert caught.value.ending.cause is Cause.RESET
+
+    faults = Faults().fail_at(3, ConnectionResetError(errno.ECONNRESET, "reset"), operation="send")
+    run(main(), client_faults=faults)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs sockets that deliver at once")
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_reset_at_any_send_is_told_once_and_quietly(tls: bool) -> None:
+    """asyncio's transport and its TLS have opinions of their own about writing to what is broken."""
+    uri = "wss://localhost/" if tls else "ws://localhost/"
+    ours, theirs = (client_context(), server_context("localhost")) if tls else (None, None)
+
+    async def main(faults: Faults) -> Disconnected:
+        listener, client = system_sockets()
+        client.setblocking(False)
+        async with serve(drink, sock=listener, ssl=theirs):
+            try:
+                async with connect(uri, sock=FaultySocket(client, faults), ssl=ours) as ws:
+                    for _ in range(12):
+                        await ws.send(bytes(60_000))
+            except (ConnectLost, ConnectionClosedError) as exc:
+                return exc.ending
+        assert ws.ending is not None
+        return ws.ending
+
+    async def drink(ws: WebSocket) -> None:
+        await asyncio.sleep(1)
+        async for _ in ws:
+            pass
+
+    told = 0
+    reset = ConnectionResetError(errno.ECONNRESET, "reset")
+    for faults in sweep(lambda n: Faults().fail_at(n, reset, operation="send")):
+        with Records() as records:
+            ending = run(main(faults))
+        assert not records.texts, f"{len(faults.operations)}: {records.texts}"
+        if faults.fired and ending.cause is not Cause.CLOSE_HANDSHAKE:
+            assert ending.cause is Cause.RESET, f"{len(faults.operations)}: {ending}"
+            assert ending.error is reset
+            told += 1
+    # All but the last, and that of TLS, which come when everything is said.
+    assert told >= len(faults.operations) // 2
 
 
 @aio_test

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aiohelpers import (
+    Endings,
     aio_test,
     dial,
     echo,
@@ -50,18 +51,6 @@ from wsframe.aio import (
 def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers get less time to end than a second."""
     monkeypatch.setattr("wsframe.aio._server._HANDLER_GRACE", 0.1)
-
-
-class Endings(list[Disconnected]):
-    """What a server told its on_end."""
-
-    def __call__(self, request: Request | None, address: Any, ending: Disconnected) -> None:
-        self.append(ending)
-
-    async def one(self) -> Disconnected:
-        await until(lambda: self)
-        (ending,) = self
-        return ending
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aiohelpers import (
+    Endings,
     Listener,
     Raw,
     aio_test,
@@ -22,20 +23,8 @@ from aiohelpers import (
     until,
 )
 from framebuilder import CLOSE, TEXT, build, client_handshake_request, close_payload, parse_all
-from wsframe import Cause, Disconnected, State
+from wsframe import Cause, State
 from wsframe.aio import ConnectionClosedError, ConnectLost, ConnectTimeout, Server, WebSocket, connect, serve
-
-
-class Endings(list[Disconnected]):
-    """What a server told its on_end."""
-
-    def __call__(self, request: object, address: object, ending: Disconnected) -> None:
-        self.append(ending)
-
-    async def one(self) -> Disconnected:
-        await until(lambda: self)
-        (ending,) = self
-        return ending
 
 
 @contextlib.asynccontextmanager

@@ -26,22 +26,24 @@ BENCH = Path(__file__).resolve().parent.parent / "bench"
 # The benchmarks are scripts: they import each other by their directory.
 sys.path.insert(0, str(BENCH))
 
+import bench_basics  # noqa: E402
 import bench_cases  # noqa: E402
 import bench_chart  # noqa: E402
 import bench_codec  # noqa: E402
+import bench_command  # noqa: E402
 import bench_contestants  # noqa: E402
 import bench_goals  # noqa: E402
+import bench_json  # noqa: E402
 import bench_machine  # noqa: E402
 import bench_main  # noqa: E402
 import bench_measure  # noqa: E402
 import bench_pool  # noqa: E402
-import bench_report  # noqa: E402
 import bench_stats  # noqa: E402
 import bench_wire  # noqa: E402
 import bench_worker  # noqa: E402
 from bench_errors import UnusableError  # noqa: E402
-from bench_goals import Goal, Verdict  # noqa: E402
-from bench_measure import Result, Samples  # noqa: E402
+from bench_goals import Speed, Verdict  # noqa: E402
+from bench_measure import Result, Sample, Samples  # noqa: E402
 from wsframe import cli  # noqa: E402
 from wsframe.cli import _checkout  # noqa: E402
 
@@ -53,7 +55,7 @@ SMALL = sorted(set(bench_cases.CASES) - LARGE)
 @pytest.fixture
 def one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every sample is a single pass."""
-    monkeypatch.setattr(bench_codec, "QUICK_SAMPLE_MS", 1e-6)
+    monkeypatch.setattr(bench_codec.CodecBenchmark, "quick_sample_ms", 1e-6)
 
 
 def bench(*arguments: str) -> int:
@@ -64,7 +66,10 @@ def result(case: str, **samples: list[float]) -> Result:
     """A result in which the contestants took that long; `_` stands for `-` in their names."""
     return Result(
         bench_cases.CASES[case],
-        {name.replace("_", "-"): Samples(1, 1, cpu, cpu) for name, cpu in samples.items()},
+        {
+            name.replace("_", "-"): Samples([Sample(figure, figure, 1) for figure in figures])
+            for name, figures in samples.items()
+        },
     )
 
 
@@ -77,7 +82,7 @@ def test_names_say_group_and_size() -> None:
         assert name.startswith(f"{case.group}/")
         assert case.group in bench_cases.GROUPS
         assert len(case.message) == case.size
-        assert name.endswith((bench_cases.name_size(case.size), "4x125"))
+        assert name.endswith((bench_basics.name_size(case.size), "4x125"))
     sizes = {case.size for case in bench_cases.CASES.values()}
     assert (min(sizes), max(sizes)) == (8, 16 << 20)
 
@@ -135,7 +140,7 @@ def test_wire_agrees_with_the_frame_builder_of_the_tests() -> None:
 
 def test_select() -> None:
     def names(*patterns: str) -> list[str]:
-        return [case.name for case in bench_cases.select(patterns)]
+        return [case.name for case in bench_basics.select(bench_cases.CASES, patterns)]
 
     assert names("mask/8") == ["mask/8"]
     assert len(names("mask")) == len(names("mask/")) == len(names("mask/*")) == 11
@@ -152,19 +157,19 @@ def test_select() -> None:
 
 
 def test_choose() -> None:
-    assert bench_contestants.choose(["cython", "python"], None) == list(bench_contestants.ENTRIES)
-    assert bench_contestants.choose(["python"], ["wsproto"]) == ["wsframe-python", "memcpy", "wsproto"]
-    assert bench_contestants.choose(["cython"], []) == ["wsframe-cython", "memcpy"]
+    assert bench_contestants.CODEC.choose(["cython", "python"], None) == list(bench_contestants.CODEC.entries)
+    assert bench_contestants.CODEC.choose(["python"], ["wsproto"]) == ["wsframe-python", "memcpy", "wsproto"]
+    assert bench_contestants.CODEC.choose(["cython"], []) == ["wsframe-cython", "memcpy"]
     with pytest.raises(UnusableError, match="no such peer"):
-        bench_contestants.choose(["cython"], ["wsproto", "wurst"])
+        bench_contestants.CODEC.choose(["cython"], ["wsproto", "wurst"])
 
 
 def test_environment_decides_the_codec_and_nothing_of_ours_gets_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSFRAME_PURE_PYTHON", "1")
     monkeypatch.setenv("AIOHTTP_NO_EXTENSIONS", "1")
-    assert "WSFRAME_PURE_PYTHON" not in bench_pool.environment("wsframe-cython")
-    assert bench_pool.environment("wsframe-python")["WSFRAME_PURE_PYTHON"] == "1"
-    assert "AIOHTTP_NO_EXTENSIONS" not in bench_pool.environment("aiohttp")
+    assert "WSFRAME_PURE_PYTHON" not in bench_pool.environment("cython")
+    assert bench_pool.environment("python")["WSFRAME_PURE_PYTHON"] == "1"
+    assert "AIOHTTP_NO_EXTENSIONS" not in bench_pool.environment(None)
 
 
 def test_who_does_less_is_found_out() -> None:
@@ -227,15 +232,15 @@ def test_result_compares_who_was_measured() -> None:
 
 
 def test_goals_name_what_there_is() -> None:
-    for goal in bench_goals.GOALS:
-        assert set(goal.cases) <= set(bench_cases.CASES)
-        assert {goal.ours, goal.theirs} <= set(bench_contestants.ENTRIES)
-        assert goal.ours in bench_contestants.OURS
-        assert goal.cases
+    for goal in bench_goals.CODEC:
+        assert set(goal.figures({})) <= set(bench_cases.CASES)
+        assert {goal.ours, goal.against} <= set(bench_contestants.CODEC.entries)
+        assert goal.ours in bench_contestants.CODEC.ours
+        assert goal.figures({})
 
 
 def test_goals_are_judged_by_their_worst_case() -> None:
-    goal = Goal("masking", "wsframe-cython", "memcpy", 2, ("mask/8", "mask/32"))
+    goal = Speed("masking", "wsframe-cython", "memcpy", 2, ("mask/8", "mask/32"))
     good = result("mask/8", wsframe_cython=[1.0], memcpy=[2.0])
     better = result("mask/32", wsframe_cython=[1.0], memcpy=[9.0])
     bad = result("mask/32", wsframe_cython=[1.0], memcpy=[1.9])
@@ -255,10 +260,10 @@ def test_goals_are_judged_by_their_worst_case() -> None:
 
 def test_busy_machine_is_noticed() -> None:
     one = result("mask/8", wsframe_cython=[10.0])
-    assert bench_report.core_share([one]) == 1
-    one.samples["wsframe-cython"].wall = [40.0]
-    assert bench_report.core_share([one]) == 0.25
-    assert bench_report.core_share([]) is None
+    assert bench_json.core_share([one]) == 1
+    one.samples["wsframe-cython"].taken = [Sample(10.0, 40.0, 1)]
+    assert bench_json.core_share([one]) == 0.25
+    assert bench_json.core_share([]) is None
 
 
 @pytest.mark.parametrize(
@@ -273,7 +278,7 @@ def test_busy_machine_is_noticed() -> None:
     ],
 )
 def test_durations(ns: float, text: str) -> None:
-    assert bench_report.duration(ns) == text
+    assert bench_basics.duration(ns) == text
 
 
 # --- runs -------------------------------------------------------------------------------------------------
@@ -304,7 +309,7 @@ def test_everything_runs_with_the_pure_codec(tmp_path: Path, capsys: pytest.Capt
         assert not case["failed"]
         # Everyone is either measured or named, with a reason.
         assert set(case["results"]) | set(case["skipped"]) == {
-            name for name in bench_contestants.ENTRIES if name != "wsframe-cython"
+            name for name in bench_contestants.CODEC.entries if name != "wsframe-cython"
         }
         for one in case["results"].values():
             assert len(one["cpu_ns"]) == len(one["wall_ns"]) == 2
@@ -317,7 +322,7 @@ def test_everything_runs_with_the_pure_codec(tmp_path: Path, capsys: pytest.Capt
 def check_schema(found: Mapping[str, Any]) -> None:
     """What those who read the file may rely on."""
     assert found["tool"] == "wsframe bench codec"
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert {"started", "seconds", "checkout", "machine", "python", "settings", "contestants"} <= set(found)
     assert {"missing", "reference", "core share", "cases", "goals"} <= set(found)
     assert {"commit", "changed"} == set(found["checkout"])
@@ -328,11 +333,11 @@ def check_schema(found: Mapping[str, Any]) -> None:
         assert {"name", "group", "size", "results", "skipped", "failed"} <= set(case)
         for name, one in case["results"].items():
             assert name in found["contestants"]
-            assert {"iterations", "messages", "of reference", "of memcpy"} <= set(one)
+            assert {"messages", "of reference", "of best peer", "of limit"} <= set(one)
             assert one["low_ns"] <= one["median_ns"] <= one["high_ns"]
             assert all(sample > 0 for sample in one["cpu_ns"])
     for goal in found["goals"]:
-        assert {"what", "ours", "theirs", "least", "speeds", "verdict"} == set(goal)
+        assert {"what", "ours", "against", "asked", "figures", "shown", "verdict"} == set(goal)
 
 
 @pytest.mark.usefixtures("one_pass")
@@ -340,7 +345,7 @@ def test_another_codec_than_asked_for_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     # As on a machine where the extension is not built.
-    monkeypatch.setattr(bench_pool, "environment", lambda name: {**os.environ, "WSFRAME_PURE_PYTHON": "1"})
+    monkeypatch.setattr(bench_pool, "environment", lambda codec: {**os.environ, "WSFRAME_PURE_PYTHON": "1"})
     arguments = ["--cases", "mask/8", "--against", "none"]
     for codec in ("cython", "both"):
         assert bench("--codec", codec, *arguments) == 2
@@ -432,20 +437,24 @@ def test_contestants_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     order: list[str] = []
 
     class Log:
-        def at(self, case: bench_cases.Case, contestant: str, round_: int) -> None:
+        def at(self, case: bench_basics.BaseCase, contestant: str, round_: int) -> None:
             if round_:
                 order.append(f"{round_}{contestant[:1]}")
 
         def done(self, result: Result) -> None:
             order.append("done")
 
-    with bench_pool.Pool(["wsframe-python", "memcpy", "aiohttp"]) as pool:
-        bench_measure.measure(pool, bench_cases.select(["mask/8"]), Log(), rounds=4, sample_ns=1)
+    entries = bench_contestants.CODEC.entries
+    commands = {
+        name: bench_pool.worker(entries[name], None) for name in ("wsframe-python", "memcpy", "aiohttp")
+    }
+    with bench_pool.Pool(commands, sample_ns=1) as pool:
+        bench_measure.measure(pool, [bench_cases.CASES["mask/8"]], Log(), rounds=4)
     assert order == "1w 1m 1a 2m 2a 2w 3a 3w 3m 4w 4m 4a done".split()
 
 
 def test_worker_calibrates() -> None:
-    class Clocked(bench_worker.Worker):
+    class Clocked(bench_worker.CodecWorker):
         def sample(self, iterations: int) -> dict[str, Any]:
             return {"cpu_ns": 100 * iterations, "wall_ns": 0}
 
@@ -487,7 +496,7 @@ def test_panels_show_what_was_measured() -> None:
         result("mask/8", memcpy=[1.0]),
         Result(bench_cases.CASES["mask/125"]),
     ]
-    ((panel, chosen),) = bench_chart.panels(results)
+    ((panel, chosen),) = bench_chart.panels(bench_codec.BENCHMARK.subject, results)
     assert panel.title == "Masking"
     assert [one.case.size for one in chosen] == [8, 32]
 
@@ -507,7 +516,7 @@ def test_panels_show_what_was_measured() -> None:
 def test_what_makes_no_sense_is_said_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(bench_codec, "_need", _nothing_is_installed)
+    monkeypatch.setattr(bench_command, "need", _nothing_is_installed)
     assert bench(*arguments) == 2
     shown = capsys.readouterr()
     assert message in shown.err
@@ -531,7 +540,7 @@ def test_machine_is_described() -> None:
 def test_command_lists_cases_and_contestants(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "codec", "--list"]) == 0
     shown = capsys.readouterr().out
-    for name in (*bench_cases.CASES, *bench_contestants.ENTRIES):
+    for name in (*bench_cases.CASES, *bench_contestants.CODEC.entries):
         assert name in shown
 
 

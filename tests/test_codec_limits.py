@@ -336,7 +336,9 @@ def test_input_may_be_any_view(codec: ModuleType) -> None:
     assert decode(codec, every_second).data == ["abcd"]
 
 
-@pytest.mark.parametrize("wrong", [5, "text", None, [1, 2], iter([1])], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [5, "text", None, [1, 2], iter([1])], ids=["int", "str", "None", "list", "iterator"]
+)
 def test_input_must_be_bytes(codec: ModuleType, wrong: object) -> None:
     decoder = make(codec)
     with pytest.raises(TypeError):

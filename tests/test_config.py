@@ -44,6 +44,8 @@ def test_default_timeouts() -> None:
         "close": 10,
         "ping_interval": 20,
         "ping_timeout": 20,
+        "heartbeat": None,
+        "write": 60,
         "idle": None,
         "linger": 2,
     }

@@ -484,6 +484,23 @@ def test_the_caller_has_its_buffer_back(role: Role, last: str, first: bool) -> N
     buffer += b"and more"
 
 
+def test_the_caller_has_its_buffer_back_when_an_exception_comes_out() -> None:
+    def exhausted(size: int) -> bytes:
+        raise MemoryError
+
+    # The answer to the ping needs a masking key.
+    connection = Connection(Role.CLIENT, random_bytes=exhausted)
+    buffer = bytearray(fb.build(fb.PING, b"p") + fb.build(fb.TEXT, b"behind it"))
+    raised = False
+    try:
+        connection.receive_data(memoryview(buffer)[:])
+    except MemoryError:
+        raised = True
+    assert raised
+    # Growing is refused as long as somebody looks at the memory.
+    buffer += b"more"
+
+
 @both_roles
 def test_trailing_data_comes_out_of_the_first_receive_data(role: Role) -> None:
     trailing = bytearray(peer_frame(role, fb.TEXT, b"early") + peer_frame(role, fb.TEXT, b"split"))

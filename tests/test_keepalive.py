@@ -106,7 +106,7 @@ def test_without_a_timeout_pings_go_on_and_nobody_is_lost(role: Role) -> None:
 
 @both_roles
 def test_without_a_timeout_pings_that_cannot_leave_do_not_pile_up(role: Role) -> None:
-    connection = Connection(role, timeouts=Timeouts(ping_interval=10, ping_timeout=None))
+    connection = Connection(role, timeouts=Timeouts(ping_interval=10, ping_timeout=None, write=None))
     connection.next_timeout(0.0)
     pings = [len(step(connection, turn * 10.0, unsent=1)) for turn in range(1, 200)]
     assert sum(pings) == 1
@@ -152,7 +152,7 @@ def test_a_vanished_peer_is_noticed_in_time(role: Role, interval: float, timeout
 
 @both_roles
 def test_the_timeout_runs_from_when_the_ping_left(role: Role) -> None:
-    connection = Connection(role, timeouts=Timeouts(ping_interval=20, ping_timeout=10))
+    connection = Connection(role, timeouts=Timeouts(ping_interval=20, ping_timeout=10, write=None))
     connection.send_bytes(b"x" * 1000)
     connection.data_to_send()
     connection.unsent(900)

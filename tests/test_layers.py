@@ -26,8 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_codec", "_codec_py"),
     ("_backend",),
     ("_frames",),
-    ("_events", "_state", "_timers", "_extension", "_deflate"),
-    ("_lifecycle", "_keepalive", "_endpoint"),
+    ("_describe", "_events", "_state", "_timers", "_extension", "_deflate"),
+    ("_lifecycle", "_keepalive", "_progress", "_endpoint"),
     ("_sending",),
     ("_connection",),
     ("_http", "_uri", "_http11", "_negotiate"),
@@ -55,12 +55,13 @@ STDLIB_ONLY_UP_TO = FLOOR["aio"]
 
 PRINTERS = {"cli", "__main__"}
 ADAPTERS = {"aio", "sync", "integrations"}
-#: The command line sets logging up for the adapters that it runs.
-MAY_IMPORT_LOGGING = ADAPTERS | {"cli"}
+#: The command line sets logging up for the adapters that it runs; what helps to test looks at what they log.
+MAY_IMPORT_LOGGING = ADAPTERS | {"cli", "testing"}
 
 #: Upward imports that exist for a type checker alone, each with its reason: (importer, imported) -> why.
 TYPE_ONLY: dict[tuple[str, str], str] = {
     ("_endpoint", "_connection"): "the protocol names the Connection that a Server or Client comes to hold",
+    ("_describe", "_events"): "it describes an ending, which has it for its str()",
     ("_events", "_http"): "the events of the opening handshake carry its headers",
 }
 
@@ -316,7 +317,7 @@ BAD = [
     # printing and logging
     ("_connection.py", "print('x')", "prints"),
     ("aio/_serve.py", "callback = print", "prints"),
-    ("testing/__init__.py", "import logging", "only adapters log"),
+    ("__main__.py", "import logging", "only adapters log"),
     ("aio/_serve.py", "import logging\nlog = logging.getLogger(__name__)", "the one logger"),
     ("sync/_serve.py", "from logging import getLogger\nlog = getLogger()", "the one logger"),
     # adapters know nothing of the protocol

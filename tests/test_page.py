@@ -6,7 +6,6 @@ import base64
 import hashlib
 import http.client
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -22,19 +21,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 import wsframe
+from browser import driver
 from cli_helpers import PATIENCE, command
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
+__all__ = ["driver"]
 
 
 class Server:
@@ -190,23 +180,6 @@ class Page:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": named})
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Generator[webdriver.Chrome]:
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
 @pytest.fixture
 def page(driver: webdriver.Chrome, server: Server) -> Generator[Page]:
     page = Page(driver)
@@ -324,7 +297,7 @@ def test_closing_without_a_code_and_reconnecting(page: Page, server: Server) -> 
     page.part("code").clear()
     page.part("close").click()
     page.wait_for("state-text", "Closed with 1005")
-    until(lambda: any("received Close 1005" in line for line in server.lines))
+    until(lambda: any("received Close without a code" in line for line in server.lines))
     assert page.text("toggle") == "Reconnect"
     page.part("toggle").click()
     page.wait_for("state-text", "Connected")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from aiohelpers import authority, echo, port_of, run, server_context, until
+from adapterhelpers import authority
+from aiohelpers import echo, port_of, run, server_context, until
 from wsframe import Cause, Disconnected, Initiator
 from wsframe.aio import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, WebSocket, connect, serve
 

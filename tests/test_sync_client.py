@@ -30,6 +30,19 @@ __all__ = ["tidy"]
 # Opening.
 
 
+def test_a_socket_that_was_reset_before_anything_was_done_with_it() -> None:
+    with Listener() as listener:
+        sock = socket.create_connection(("127.0.0.1", listener.port))
+        with listener.accept() as raw:
+            raw.reset()
+        # It has arrived, and has been told of: what the system says of the socket from now on is ENOTCONN.
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        with pytest.raises(ConnectLost) as caught:
+            connect(listener.uri, sock=sock)
+        assert caught.value.ending.cause is Cause.RESET
+
+
 def test_what_it_is_when_open_and_when_ended() -> None:
     with serving(subprotocols=["chat"]) as (server, _):
         with connect(uri_of(server) + "a?b=c", subprotocols=["other", "chat"]) as ws:
@@ -587,3 +600,14 @@ def test_an_ended_websocket_needs_no_garbage_collector() -> None:
             assert reference() is None
     finally:
         gc.enable()
+
+
+def test_how_long_a_peer_was_silent_before_it_reset() -> None:
+    with opened() as (ws, raw):
+        job = Job(ws.wait_closed)
+        time.sleep(0.3)
+        raw.reset()
+        ending = job.result()
+        assert ending.cause is Cause.RESET
+        assert ending.last_received_age is not None
+        assert ending.last_received_age > 0.2

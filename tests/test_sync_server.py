@@ -177,6 +177,7 @@ def test_on_request_may_take_its_time_and_refuse() -> None:
         with dial(server) as raw:
             raw.send(b"junk\r\n\r\n")
             assert raw.rest().startswith(b"HTTP/1.1 400 ")
+        until(lambda: endings)
         answer.set()
         with pytest.raises(HandshakeRejected) as caught:
             job.result()

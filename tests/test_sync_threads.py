@@ -350,6 +350,7 @@ def test_ctrl_c_in_serve_forever_closes_with_1001(secure: bool) -> None:
     program = f"""
 import sys, threading
 from synchelpers import *
+from wsframe.sync import *
 def handler(ws):
     for message in ws:
         ws.send(message)
@@ -376,6 +377,7 @@ def test_a_signal_handler_may_close_the_server() -> None:
         """
 import signal, threading
 from synchelpers import *
+from wsframe.sync import *
 with serve(echo, "127.0.0.1", 0, max_connections=1) as server:
     signal.signal(signal.SIGTERM, lambda *_: print(sorted(cause.name for cause in server.close(1012))))
     def run():

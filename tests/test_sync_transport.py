@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
 import socket
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from framebuilder import TEXT
+from sweephelpers import system_sockets
 from synchelpers import Job, opened, tidy, waits
-from wsframe.sync import WebSocket
+from wsframe import Role
+from wsframe.sync import ConnectionClosedError, WebSocket, connect
 from wsframe.sync import _transport as transport_module
 from wsframe.sync._poll import Waker, wait_ready
 from wsframe.sync._transport import PlainTransport, PolledTransport, open_transport, some_of
+from wsframe.testing import BlockingPeer, Faults, FaultySocket
 
 __all__ = ["tidy"]
 
@@ -231,3 +236,58 @@ def test_more_buffers_than_one_call_takes(monkeypatch: pytest.MonkeyPatch) -> No
                 ws._connection.send_bytes(b"%d" % number)
         ws.send("last")
         assert [raw.next_frame().payload for _ in range(101)] == [*(b"%d" % n for n in range(100)), b"last"]
+
+
+@contextlib.contextmanager
+def opened_with_faults(faults: Faults, **options: Any) -> Iterator[tuple[WebSocket, BlockingPeer]]:
+    """A client of ours on a socket with faults, and its peer."""
+    listener, client = system_sockets()
+    with listener:
+        accepted, _ = listener.accept()
+    with BlockingPeer(Role.SERVER, accepted) as peer:
+        opening = Job(
+            lambda: connect(
+                "ws://localhost/", sock=FaultySocket(client, faults), ping_interval=None, **options
+            )
+        )
+        peer.accept()
+        ws = opening.result()
+        try:
+            yield ws, peer
+        finally:
+            ws.abort()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs AF_UNIX sockets without names")
+@pytest.mark.parametrize("others_receive", [False, True])
+def test_what_could_only_be_written_at_the_second_try_is_written(
+    others_receive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room came between the first try and the wait for it; nothing else will happen."""
+    monkeypatch.setattr(transport_module, "_is_plain", lambda sock: True)
+    faults = Faults().fail_at(2, BlockingIOError(), operation="send")
+    with opened_with_faults(faults) as (ws, peer):
+        receiving = Job(ws.wait_closed) if others_receive else None
+        if receiving is not None:
+            waits(receiving)
+        Job(ws.send, "message").result(5)
+        assert faults.fired
+        peer.expect_frame("message")
+    if receiving is not None:
+        receiving.result()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs AF_UNIX sockets without names")
+@pytest.mark.parametrize("plain", [True, False])
+def test_an_error_in_sending_wakes_who_receives(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It need not be one that ends the stream, too."""
+    monkeypatch.setattr(transport_module, "_is_plain", lambda sock: plain)
+    error = OSError(errno.ENOBUFS, "No buffer space available")
+    faults = Faults().fail_at(2, error, operation="send")
+    with opened_with_faults(faults) as (ws, _):
+        receiving = Job(ws.recv)
+        waits(receiving)
+        for job in (Job(ws.send, "message"), receiving):
+            with pytest.raises(ConnectionClosedError) as caught:
+                job.result(5)
+            assert caught.value.ending.error is error

@@ -91,6 +91,9 @@ class Timeouts:
         close: from the first Close frame, or the failure, to the end of the transport (not None).
         ping_interval: silence after which a keepalive ping is sent.
         ping_timeout: how long any byte may take to come after a keepalive ping left.
+        heartbeat: period of pings that are sent whatever comes, in the place of those of ``ping_interval``: a peer that
+            has not answered one when the next is due is lost, and ``ping_timeout`` does not matter.
+        write: how long not one byte of what waits to be sent may leave.
         idle: time without a message in either direction after which the connection is closed with 1001.
         linger: how long input is discarded after a failing Close or a refused request, and how long a client waits
             for the server to close TCP (not None).
@@ -104,6 +107,8 @@ class Timeouts:
     close: float = 10.0
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
+    heartbeat: float | None = None
+    write: float | None = 60.0
     idle: float | None = None
     linger: float = 2.0
 

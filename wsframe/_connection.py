@@ -186,34 +186,36 @@ class Connection(Sending):
         out: list[Event] = events if self.state is _OPEN else []
         begin = delivered = frames = 0
         self.has_more = False
-        if self._last_word is not None:
-            self._conclude(self._last_word, events)
-        while not self._discard:
-            try:
-                if frame is None:
-                    begin = len(out)
-                    frame = decoder.decode(out)
+        try:
+            if self._last_word is not None:
+                self._conclude(self._last_word, events)
+            while not self._discard:
+                try:
                     if frame is None:
-                        self.has_more = decoder.has_more
-                        break
-                delivered += _payload(out, begin)
-                frames += 1
-                if frame.opcode < _CLOSE:
-                    delivered += self._inflate(frame, out)
-                elif frame.opcode == _CLOSE:
-                    self._conclude_after_messages(frame, events)
-                else:
-                    self._control(frame, events)
-            except CodecError as exc:
-                self._conclude_after_messages(_without_traceback(exc), events)
-            frame = None
-            if self.has_more:
-                break
-            if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
-                self.has_more = True
-                break
-        # The caller may use its buffer for something else before it calls again, if it does.
-        decoder.keep_rest()
+                        begin = len(out)
+                        frame = decoder.decode(out)
+                        if frame is None:
+                            self.has_more = decoder.has_more
+                            break
+                    delivered += _payload(out, begin)
+                    frames += 1
+                    if frame.opcode < _CLOSE:
+                        delivered += self._inflate(frame, out)
+                    elif frame.opcode == _CLOSE:
+                        self._conclude_after_messages(frame, events)
+                    else:
+                        self._control(frame, events)
+                except CodecError as exc:
+                    self._conclude_after_messages(_without_traceback(exc), events)
+                frame = None
+                if self.has_more:
+                    break
+                if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
+                    self.has_more = True
+                    break
+        finally:
+            # The caller may use its buffer for something else before it calls again, if it does.
+            decoder.keep_rest()
         if self.timeouts.idle is not None and any(isinstance(event, _DATA) for event in events):
             self._last_message = self._now
         if self._eof_waiting and not self.has_more:
@@ -327,6 +329,9 @@ class Connection(Sending):
     def _was_websocket(self) -> bool:
         return True
 
+    def _unanswered_since(self) -> float | None:
+        return self._keepalive.unanswered_since
+
     # Time.
 
     def reading_paused(self, paused: bool) -> None:
@@ -341,17 +346,23 @@ class Connection(Sending):
             self._in_order = False
             # From now on it is the close timeout that watches.
             self._keepalive.stop()
-            self._timers.stop(Timer.IDLE)
+            self._timers.stop(Timer.IDLE, Timer.WRITE)
 
     def _on_tick(self, now: float) -> bool:
         if self._message_sent:
             self._message_sent = False
             self._last_message = now
-        return self._keepalive.tick(now, self._handed - self._unsent)
+        flushed = self._handed - self._unsent
+        if self._progress.wanted and self.state is _OPEN:
+            self._progress.begin(now, flushed)
+        return self._keepalive.tick(now, flushed)
 
     def _on_timer(self, timer: Timer, now: float, events: list[Event]) -> None:
         if timer is Timer.IDLE:
             self._idle(now)
+        elif timer is Timer.WRITE:
+            if self._progress.is_stuck(now, self._handed - self._unsent, self.buffered):
+                self._give_up_on_slow_peer()
         elif timer is Timer.PING:
             if self._keepalive.ping_is_due(self._last_received, now):
                 payload = self._random_bytes(4)

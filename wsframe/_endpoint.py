@@ -55,7 +55,7 @@ class Endpoint(Protocol):
         """The transport failed.
 
         Args:
-            exc: what the system reported; it becomes ``Disconnected.error``.
+            exc: what the system reported; it becomes ``Disconnected.error``, without its traceback.
             cause: RESET, TLS_ERROR or TRANSPORT_ERROR.
 
         Raises:
@@ -151,7 +151,7 @@ class HandshakeEndpoint:
         """The transport failed.
 
         Args:
-            exc: what the system reported; it becomes ``Disconnected.error``.
+            exc: what the system reported; it becomes ``Disconnected.error``, without its traceback.
             cause: RESET, TLS_ERROR or TRANSPORT_ERROR.
 
         Raises:

@@ -28,6 +28,9 @@ class RemoteProtocolError(WsframeError):
         super().__init__(message)
         self.close_code = close_code
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r}, close_code={self.close_code})"
+
 
 class HandshakeError(RemoteProtocolError):
     """The peer's part of the opening handshake was wrong, or it refused (RFC 6455 s4).
@@ -39,6 +42,9 @@ class HandshakeError(RemoteProtocolError):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message, 1002)
         self.status = status
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r}, status={self.status})"
 
 
 class SlowPeerError(WsframeError):

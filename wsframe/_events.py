@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import enum
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias
 
 from ._backend import Message, MessageChunk
+from ._describe import describe
 from ._enums import Cause, Initiator, State
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ __all__ = [
     "RequestReceived",
     "ResponseReceived",
 ]
+
+
+#: Close codes with which a connection that was closed cleanly ended well.
+_GOOD_CODES = (1000, 1001, 1005)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,8 @@ class Disconnected:
         was_websocket: ``Opened`` was emitted (always True for a bare ``Connection``).
         error: the exception behind it, or None.
         last_received_age: seconds between the last received byte and the terminal fact; None when none ever came.
+        unanswered_ping: seconds between the moment when the last keepalive ping had left and the terminal fact; None
+            unless nothing has come that counts as its answer.
     """
 
     phase: State
@@ -163,9 +171,51 @@ class Disconnected:
     was_websocket: bool
     error: BaseException | None
     last_received_age: float | None
+    unanswered_ping: float | None = None
 
     def __str__(self) -> str:
         return describe(self)
+
+    def __repr__(self) -> str:
+        """All fields, as they are written in a program."""
+        shown = (f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self))
+        return f"Disconnected({', '.join(shown)})"
+
+    @property
+    def ok(self) -> bool:
+        """It was closed cleanly, with 1000, 1001 or without a code: there is nothing to be told about it."""
+        return self.clean and self.code in _GOOD_CODES
+
+    @property
+    def exit_status(self) -> int:
+        """For command lines: 0 when it is ``ok``, 1 when the WebSocket ended in another way, 3 when there was none.
+
+        (2 is for wrong usage, as everywhere.)
+        """
+        if not self.was_websocket:
+            return 3
+        return 0 if self.ok else 1
+
+    def asgi_event(self) -> dict[str, str | int]:
+        """The ``websocket.disconnect`` event of the ASGI specification.
+
+        Returns:
+            ``type``, ``code`` and ``reason``; the code is that of RFC 6455 s7.1.5, so 1006 without a Close frame.
+        """
+        return {"type": "websocket.disconnect", "code": self.code, "reason": self.reason}
+
+    def close_event(self) -> dict[str, str | int | bool]:
+        """What a browser in our place would tell a page: the ``CloseEvent`` of the WHATWG WebSockets Standard.
+
+        Returns:
+            ``code``, ``reason`` and ``wasClean``. Why there never was a WebSocket is kept from pages, so the code is
+            1006 for a failed TLS handshake, too.
+        """
+        return {
+            "code": self.code if self.was_websocket else 1006,
+            "reason": self.reason,
+            "wasClean": self.clean,
+        }
 
 
 Event: TypeAlias = (
@@ -181,53 +231,5 @@ Event: TypeAlias = (
 )
 
 
-_WHAT = {
-    Cause.EOF: "lost: the peer ended the stream without a Close",
-    Cause.TRUNCATED: "lost: the peer ended the stream in the middle of something",
-    Cause.RESET: "lost: the connection was reset",
-    Cause.TLS_ERROR: "lost: TLS failed",
-    Cause.TRANSPORT_ERROR: "lost: the transport failed",
-    Cause.OPEN_TIMEOUT: "gave up: the opening handshake took too long",
-    Cause.PING_TIMEOUT: "lost: a keepalive ping stayed unanswered",
-    Cause.CLOSE_TIMEOUT: "gave up: the closing handshake took too long",
-    Cause.IDLE_TIMEOUT: "closed by us: no message for too long",
-    Cause.PROTOCOL_ERROR: "failed by us: the peer broke the protocol",
-    Cause.INVALID_DATA: "failed by us: the peer sent invalid data",
-    Cause.TOO_BIG: "failed by us: the peer's message was too big",
-    Cause.SLOW_PEER: "failed by us: the peer did not take what was sent",
-    Cause.LOCAL_ABORT: "aborted by us",
-    Cause.PLAIN_HTTP: "a plain HTTP request was answered",
-    Cause.NOT_HTTP: "refused: what came was not HTTP",
-    Cause.DETACHED: "handed over to the host",
-}
-
-
-def describe(ending: Disconnected) -> str:
-    """One sentence about an ending, for logs and people."""
-    if ending.cause is Cause.CLOSE_HANDSHAKE:
-        who = "the peer" if ending.initiator is Initiator.REMOTE else "us"
-        text = f"closed by {who}"
-    elif ending.cause is Cause.REJECTED:
-        who = "the peer" if ending.initiator is Initiator.REMOTE else "us"
-        text = f"refused by {who}"
-    elif ending.cause is Cause.EOF and ending.received is not None:
-        text = "lost: the peer ended the stream before our Close could go"
-    else:
-        text = _WHAT[ending.cause]
-    details = [
-        f"{what} Close {frame.code}" + (f" {frame.reason!r}" if frame.reason else "")
-        for what, frame in (("received", ending.received), ("sent", ending.sent))
-        if frame is not None
-    ]
-    if ending.received_first is False:
-        details.reverse()
-    if ending.error is not None:
-        error = str(ending.error) or type(ending.error).__name__
-        # A failing Close has said so already.
-        if ending.sent is None or not ending.sent.reason or not error.startswith(ending.sent.reason):
-            details.append(error)
-    if not ending.clean and ending.was_websocket and ending.last_received_age is not None:
-        details.append(f"last byte {ending.last_received_age:.1f} s before")
-    if not ending.was_websocket and ending.cause not in (Cause.REJECTED, Cause.PLAIN_HTTP, Cause.NOT_HTTP):
-        details.append(f"while {ending.phase.name}")
-    return f"{text}; {', '.join(details)}" if details else text
+def _shown(value: object) -> str:
+    return f"{type(value).__name__}.{value.name}" if isinstance(value, enum.Enum) else repr(value)

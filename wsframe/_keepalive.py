@@ -10,7 +10,7 @@ from ._config import Timeouts
 from ._enums import Cause
 from ._timers import Timer, Timers
 
-__all__ = ["Keepalive"]
+__all__ = ["Heartbeat", "Keepalive", "keepalive_for"]
 
 #: After a ping timeout has expired the adapter gets this long to read once more, and to say what has left: the deadline
 #: may have passed because the event loop was blocked, with the peer's answer waiting in the socket.
@@ -28,7 +28,17 @@ class Keepalive:
         latency: seconds of the last measured round trip, or None.
     """
 
-    __slots__ = ("_flushed", "_leaves_at", "_paused", "_pending", "_timeouts", "_timers", "alive", "latency")
+    __slots__ = (
+        "_flushed",
+        "_leaves_at",
+        "_left_at",
+        "_paused",
+        "_pending",
+        "_timeouts",
+        "_timers",
+        "alive",
+        "latency",
+    )
 
     def __init__(self, timeouts: Timeouts, timers: Timers) -> None:
         self._timeouts = timeouts
@@ -38,6 +48,8 @@ class Keepalive:
         # The stream offset behind a keepalive ping that is still with the adapter, and what had left before.
         self._leaves_at: int | None = None
         self._flushed = 0
+        # When the last keepalive ping had left.
+        self._left_at: float | None = None
         self.alive = False
         self.latency: float | None = None
 
@@ -62,6 +74,7 @@ class Keepalive:
             return
         self._paused = paused
         if paused:
+            self._left_at = None
             self._timers.stop(Timer.PING, Timer.PONG, Timer.GRACE)
         elif self._timeouts.ping_interval is not None:
             if last_received is None:
@@ -76,7 +89,11 @@ class Keepalive:
         self._pending.pop(payload, None)
         self._pending[payload] = now
         if len(self._pending) > _MAX_PENDING:
-            del self._pending[next(iter(self._pending))]
+            del self._pending[self._oldest()]
+
+    def _oldest(self) -> bytes:
+        """Which Ping to forget when there are too many."""
+        return next(iter(self._pending))
 
     def answered(self, payload: bytes, now: float) -> float | None:
         """A Pong came: seconds since its Ping, or None for a late or unknown one."""
@@ -94,6 +111,11 @@ class Keepalive:
 
     # Signs of life.
 
+    @property
+    def unanswered_since(self) -> float | None:
+        """When the last keepalive ping had left; None when something has come since, or nobody could have read it."""
+        return None if self.alive else self._left_at
+
     def tick(self, now: float, flushed: int) -> bool:
         """The time is known, and how many bytes of the stream have left; return whether a Ping still has to."""
         for payload, queued_at in self._pending.items():
@@ -109,6 +131,8 @@ class Keepalive:
         self._flushed = flushed
         if left:
             self._leaves_at = None
+            if not self._paused:
+                self._left_at = now
         return not left
 
     def ping_is_due(self, last_received: float | None, now: float) -> bool:
@@ -134,6 +158,7 @@ class Keepalive:
         """A keepalive Ping was queued; it has left once ``end`` bytes of the stream have."""
         self.sent(payload, now)
         self.alive = False
+        self._left_at = None
         self._leaves_at = end
         self._watch(now)
 
@@ -149,3 +174,78 @@ class Keepalive:
             self._timers.start(Timer.GRACE, GRACE, now)
             return None
         return Cause.PING_TIMEOUT if self._leaves_at is None else Cause.SLOW_PEER
+
+
+class Heartbeat(Keepalive):
+    """Pings in a fixed period, whatever else comes. Only its Pong answers one: by the next, or the peer is lost."""
+
+    __slots__ = ("_awaited", "_due", "_period")
+
+    def __init__(self, period: float, timeouts: Timeouts, timers: Timers) -> None:
+        super().__init__(timeouts, timers)
+        self._period = period
+        # The payload of the Ping that is not answered, and when the next is due.
+        self._awaited: bytes | None = None
+        self._due: float | None = None
+
+    def start(self, now: float | None = None) -> None:
+        """Wait for the first time."""
+        self._timers.start(Timer.PING, self._period, now)
+
+    def pause(self, paused: bool, last_received: float | None) -> None:
+        """Reading was stopped or resumed: what nobody can read need not have come."""
+        if paused == self._paused:
+            return
+        self._paused = paused
+        if paused:
+            self._awaited = self._left_at = None
+            self._timers.stop(Timer.PING, Timer.GRACE)
+        elif self._due is None:
+            self.start()
+        else:
+            self._timers.start_at(Timer.PING, self._due)
+
+    def answered(self, payload: bytes, now: float) -> float | None:
+        """A Pong came: seconds since its Ping, or None for a late or unknown one."""
+        rtt = super().answered(payload, now)
+        if self._awaited is not None and self._awaited not in self._pending:
+            self._awaited = None
+            if self._timers.running(Timer.GRACE):
+                # In the last moment; the next has been due since.
+                self._timers.stop(Timer.GRACE)
+                self._timers.start_at(Timer.PING, now)
+        return rtt
+
+    def _oldest(self) -> bytes:
+        # Not the one that has to be answered.
+        return next(payload for payload in self._pending if payload != self._awaited)
+
+    def ping_is_due(self, last_received: float | None, now: float) -> bool:
+        """PING has expired: whether to send one. If not, the last one is not answered."""
+        if self._awaited is None and self._leaves_at is None:
+            return True
+        self._timers.start(Timer.GRACE, GRACE, now)
+        return False
+
+    def ping_sent(self, payload: bytes, now: float, end: int) -> None:
+        """A heartbeat Ping was queued; it has left once ``end`` bytes of the stream have."""
+        self._awaited = payload
+        super().ping_sent(payload, now, end)
+
+    def _watch(self, now: float) -> None:
+        # From when it has left: until then a peer that takes something is not lost.
+        self._due = now + self._period
+        self._timers.start(Timer.PING, self._period, now)
+
+    def lost(self, timer: Timer, now: float) -> Cause | None:
+        """GRACE has expired: the peer is lost."""
+        # Whatever else came is no answer.
+        self.alive = False
+        return Cause.PING_TIMEOUT if self._leaves_at is None else Cause.SLOW_PEER
+
+
+def keepalive_for(timeouts: Timeouts, timers: Timers) -> Keepalive:
+    """What those timeouts ask for."""
+    if timeouts.heartbeat is None:
+        return Keepalive(timeouts, timers)
+    return Heartbeat(timeouts.heartbeat, timeouts, timers)

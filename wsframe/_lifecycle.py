@@ -42,6 +42,7 @@ class Lifecycle:
         "_received_first",
         "_sent",
         "_timers",
+        "_unanswered",
         "_unsent",
         "_untimed",
         "ending",
@@ -82,6 +83,7 @@ class Lifecycle:
         # Seconds from the last byte to the first terminal fact, once the time of that is known.
         self._age: float | None = None
         self._age_known = False
+        self._unanswered: float | None = None
         self._linger_wanted = False
 
     # What an adapter calls.
@@ -137,7 +139,7 @@ class Lifecycle:
         """The transport failed. What was received before and is still undelivered comes first.
 
         Args:
-            exc: what the system reported; it becomes ``Disconnected.error``.
+            exc: what the system reported; it becomes ``Disconnected.error``, without its traceback.
             cause: RESET, TLS_ERROR or TRANSPORT_ERROR.
 
         Raises:
@@ -148,7 +150,9 @@ class Lifecycle:
         events: list[Event] = []
         if self.state is not State.CLOSED:
             self._deliver_rest(events)
-            self._terminate(cause, error=exc)
+            # Not its traceback, whose frames hold on to the adapter, and that to this: nobody but the garbage
+            # collector could free it.
+            self._terminate(cause, error=exc.with_traceback(None))
             self._drop_output()
             self._verdict(Transport.ABORT)
         return events
@@ -231,6 +235,10 @@ class Lifecycle:
     def _was_websocket(self) -> bool:
         return False
 
+    def _unanswered_since(self) -> float | None:
+        """When the last keepalive ping had left, if nothing came that answers it."""
+        return None
+
     # What derived classes call.
 
     def _write(self, data: bytes) -> None:
@@ -299,11 +307,14 @@ class Lifecycle:
         self._untimed = self._on_tick(now) or self._linger_wanted
 
     def _note_age(self, now: float) -> None:
-        """How old the last byte is: once, at the first time that is known after a terminal fact."""
+        """How old the last byte is, and a ping: once, at the first time that is known after a terminal fact."""
         if self._cause is not None and not self._age_known:
             self._age_known = True
             if self._last_received is not None:
                 self._age = max(0.0, now - self._last_received)
+            since = self._unanswered_since()
+            if since is not None:
+                self._unanswered = max(0.0, now - since)
 
     def _end(self) -> Disconnected:
         cause = self._cause
@@ -312,14 +323,14 @@ class Lifecycle:
         if initiator is None:
             initiator = Initiator.REMOTE if self._received_first else Initiator.LOCAL
         was_websocket = self._was_websocket()
+        self._note_age(self._now)
         code, reason = 1006, ""
         if self._received is not None:
             # s7.1.5: the code of the first Close frame received, 1005 without one in it, 1006 without a frame.
             code, reason = self._received.code, self._received.reason
-        elif cause is Cause.TLS_ERROR and self._phase is State.CONNECTING:
-            # s7.4.1: 1015 is for a TLS handshake that failed, so there is no request yet.
+        elif cause is Cause.TLS_ERROR and self._phase is State.CONNECTING and self._age is None:
+            # s7.4.1: 1015 is for a TLS handshake that failed, so nothing has come through it yet.
             code = 1015
-        self._note_age(self._now)
         self._advance(Fact.TRANSPORT_CLOSED)
         self._drop_output()
         self._timers.stop_all()
@@ -339,5 +350,6 @@ class Lifecycle:
             was_websocket=was_websocket,
             error=self._error,
             last_received_age=self._age,
+            unanswered_ping=self._unanswered,
         )
         return self.ending

@@ -11,8 +11,9 @@ from ._enums import Cause, CloseCode, Opcode, Role, State, Transport
 from ._errors import LocalProtocolError, SlowPeerError
 from ._events import CloseFrame
 from ._frames import MAX_REASON, PreparedMessage, pack_close
-from ._keepalive import Keepalive
+from ._keepalive import keepalive_for
 from ._lifecycle import Lifecycle
+from ._progress import Progress
 from ._state import Fact
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Sending(Lifecycle):
         "_pongs_end",
         "_pongs_handed",
         "_pongs_queued",
+        "_progress",
         "_random_bytes",
     )
 
@@ -74,7 +76,8 @@ class Sending(Lifecycle):
         self._masks = role is Role.CLIENT
         self._hard_cap = self.limits.write_hard_cap
         self._idle_watched = self.timeouts.idle is not None
-        self._keepalive = Keepalive(self.timeouts, self._timers)
+        self._keepalive = keepalive_for(self.timeouts, self._timers)
+        self._progress = Progress(self.timeouts.write, self._timers)
         # The fragmented message in progress.
         self._fragment_opcode: Opcode | None = None
         self._fragment_compressed = False
@@ -274,6 +277,20 @@ class Sending(Lifecycle):
         if self._held_pong is not None:
             self._release_pong()
         return super().data_to_send()
+
+    def unsent(self, n: int) -> None:
+        """Of the bytes handed out so far, ``n`` are still with the adapter.
+
+        Raises:
+            ValueError: ``n`` is negative.
+        """
+        if not n:
+            # Mostly everything leaves at once.
+            self._unsent = 0
+            return
+        super().unsent(n)
+        if self.state is _OPEN and self._progress.want():
+            self._untimed = True
 
     def _on_handed_out(self) -> None:
         if self._pongs_queued:

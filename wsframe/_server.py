@@ -380,7 +380,7 @@ class _ServerHandshake(Lifecycle):
         if self.state is State.CONNECTING:
             error = HandshakeError(f"no complete request within {self.timeouts.open:g} s", 408)
         else:
-            error = HandshakeError("the opening handshake took too long", 503)
+            error = HandshakeError(f"the request was not answered within {self.timeouts.open:g} s", 503)
         self.refuse(_error_response(error), Cause.OPEN_TIMEOUT, error)
 
 

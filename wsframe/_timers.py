@@ -17,6 +17,7 @@ class Timer(enum.Enum):
     PONG = "anything at all after a keepalive ping has left, or some progress before it has"
     GRACE = "one more read before a ping timeout is declared"
     IDLE = "a message in either direction"
+    WRITE = "another look at whether output leaves"
 
 
 class Timers:

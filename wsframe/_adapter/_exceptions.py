@@ -22,9 +22,6 @@ __all__ = [
     "connect_error",
 ]
 
-#: Close codes with which a connection that was closed cleanly ended well.
-_GOOD_CODES = (1000, 1001, 1005)
-
 
 class ConnectionClosed(WsframeError):
     """The WebSocket is over.
@@ -108,9 +105,7 @@ class HandshakeRejected(ConnectError):
 
 def closed_error(ending: Disconnected) -> ConnectionClosed:
     """The exception for the end of what was a WebSocket."""
-    if ending.clean and ending.code in _GOOD_CODES:
-        return ConnectionClosedOK(ending)
-    return ConnectionClosedError(ending)
+    return ConnectionClosedOK(ending) if ending.ok else ConnectionClosedError(ending)
 
 
 def connect_error(ending: Disconnected, response: ResponseReceived | None) -> ConnectError:

@@ -23,6 +23,9 @@ class ConnectionOptions(TypedDict, total=False):
         close_timeout: seconds from the first Close frame, or a failure, to the end (10).
         ping_interval: seconds of silence after which a keepalive ping is sent (20), or None.
         ping_timeout: seconds that any byte may take after it (20), or None.
+        heartbeat: seconds between pings that are sent whatever comes, in the place of ``ping_interval``; who has not
+            answered one when the next is due is dropped, and ``ping_timeout`` does not matter. None (the default).
+        write_timeout: seconds in which not one byte may leave of what waits to be sent (60), or None.
         idle_timeout: seconds without a message after which the connection is closed with 1001; None (the default).
         limits: all other bounds.
     """
@@ -33,6 +36,8 @@ class ConnectionOptions(TypedDict, total=False):
     close_timeout: float
     ping_interval: float | None
     ping_timeout: float | None
+    heartbeat: float | None
+    write_timeout: float | None
     idle_timeout: float | None
     limits: Limits
 
@@ -52,6 +57,8 @@ _TIMEOUTS = {
     "close_timeout": "close",
     "ping_interval": "ping_interval",
     "ping_timeout": "ping_timeout",
+    "heartbeat": "heartbeat",
+    "write_timeout": "write",
     "idle_timeout": "idle",
 }
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from .._adapter._owner import Nobody, Owner
 from .._client import Client
 from .._config import Limits
 from .._connection import Connection
@@ -20,7 +22,7 @@ from .._enums import Cause, State, Transport
 from .._events import Event
 from .._server import Server
 
-__all__ = ["Channel", "Owner", "Tap", "cause_of", "logger"]
+__all__ = ["Channel", "Tap", "cause_of", "logger"]
 
 logger = logging.getLogger("wsframe")
 
@@ -40,39 +42,16 @@ def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
         return buffer
 
 
-class Owner(Protocol):
+class ChannelOwner(Owner, Protocol):
     """Who uses a channel."""
-
-    def handle_events(self, events: list[Event]) -> None:
-        """Take events. May call the endpoint; the channel flushes afterwards."""
-
-    def wants_data(self) -> bool:
-        """Whether there is room for more messages."""
-
-    def has_unread(self) -> bool:
-        """Whether there are messages that the application has not taken yet."""
 
     def give_up(self) -> None:
         """An exception came out of ``handle_events``, or of a callable that the endpoint was given: end it."""
 
 
-class _Nobody:
-    """Owns a channel that has ended: so no reference cycle is left for the garbage collector."""
-
-    def handle_events(self, events: list[Event]) -> None:
-        pass
-
-    def wants_data(self) -> bool:
-        return True
-
-    def has_unread(self) -> bool:
-        return False
-
+class _Nobody(Nobody):
     def give_up(self) -> None:
         pass
-
-
-_NOBODY = _Nobody()
 
 
 class Tap(Protocol):
@@ -100,7 +79,7 @@ class Channel(asyncio.BufferedProtocol):
     def __init__(
         self,
         endpoint: Client | Server,
-        owner: Owner,
+        owner: ChannelOwner,
         limits: Limits,
         *,
         securing: bool = False,
@@ -108,7 +87,7 @@ class Channel(asyncio.BufferedProtocol):
         tap: Tap | None = None,
     ) -> None:
         self.endpoint: Client | Server | Connection = endpoint
-        self.owner = owner
+        self.owner: ChannelOwner = owner
         self.lost = False
         self.reading_is_paused = False
         self.transport: asyncio.Transport | None = None
@@ -132,6 +111,8 @@ class Channel(asyncio.BufferedProtocol):
         self._more: asyncio.Handle | None = None
         self._more_waits = False
         self._write_paused = False
+        # The high-water mark is as low as the low one, so that the transport says when it is reached.
+        self._draining = False
         self._write_over = False
         self._room_waiters: list[asyncio.Future[None]] = []
 
@@ -146,7 +127,9 @@ class Channel(asyncio.BufferedProtocol):
         self._use(transport)
         if self._on_connected is not None:
             self._on_connected()
-        self.advance()
+        # Not at once: where a peer has reset the connection already the write fails, and uvloop, as long as it is in
+        # create_connection, then forgets that the socket is its own to close.
+        self.advance_soon()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -181,9 +164,11 @@ class Channel(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self.advance()
-        if not self._write_paused:
-            self._release_writers()
+        if self._draining:
+            self._set_water_marks(draining=False)
+        # Not at once: what fails or closes now, inside asyncio's own write, ends the transport twice (CPython's issue
+        # 156512), once with another reason.
+        self.advance_soon()
 
     # For the owner.
 
@@ -213,12 +198,16 @@ class Channel(asyncio.BufferedProtocol):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.abort()
         try:
+            # When it is that the transport is gone; of the calls that follow none can say so.
+            self.endpoint.next_timeout(self._loop.time())
             events = self.endpoint.receive_error(exc, cause) if exc is not None else []
             self.owner.handle_events(events + self.endpoint.transport_closed())
         except Exception:
             logger.exception("the end of a connection could not be handled")
-        self.owner = _NOBODY
+        self.owner = _Nobody()
         self._on_connected = None
+        # TLS holds on to its protocol, this, for good.
+        self.transport = self._plain = None
         self._release_writers()
 
     def advance(self) -> None:
@@ -262,25 +251,55 @@ class Channel(asyncio.BufferedProtocol):
 
     @property
     def congested(self) -> bool:
-        """More is waiting to be written than the high-water mark."""
-        return self._write_paused and not self.lost
+        """More is waiting to be written than the high-water mark, or the transport takes nothing any more."""
+        return not self.lost and (self._write_paused or self._is_closing())
 
     async def room(self) -> None:
         """Wait until no longer ``congested``, or lost."""
         while self.congested:
-            waiter = self._loop.create_future()
-            self._room_waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._room_waiters:
-                    self._room_waiters.remove(waiter)
+            await self._resumed()
+
+    async def drained(self) -> None:
+        """Wait until no more than the low-water mark is waiting to be written, or lost."""
+        while not self.lost:
+            if not self._write_paused:
+                self._set_water_marks(draining=True)
+            if not self._write_paused:
+                self._set_water_marks(draining=False)
+                break
+            await self._resumed()
 
     # Inside.
 
+    async def _resumed(self) -> None:
+        """Wait until the transport takes more, or is lost."""
+        waiter = self._loop.create_future()
+        self._room_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._room_waiters:
+                self._room_waiters.remove(waiter)
+
+    def _is_closing(self) -> bool:
+        """The transport is, or the one below its TLS, which has failed and not said so yet."""
+        transport, plain = self.transport, self._plain
+        return (transport is not None and transport.is_closing()) or (
+            plain is not None and plain.is_closing()
+        )
+
     def _use(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        transport.set_write_buffer_limits(*self._water)
+        self._set_water_marks(draining=False)
+
+    def _set_water_marks(self, *, draining: bool) -> None:
+        """Tell the transport when to pause us, which it may do at once, and when to resume."""
+        self._draining = draining
+        transport = self.transport
+        # uvloop's take no orders once they are closed.
+        if transport is not None and not transport.is_closing():
+            high, low = self._water
+            transport.set_write_buffer_limits(low if draining else high, low)
 
     def _take_early(self) -> None:
         self._securing = False
@@ -342,12 +361,13 @@ class Channel(asyncio.BufferedProtocol):
     def _advance_now(self) -> None:
         self._flush_scheduled = False
         self.advance()
+        if self._room_waiters and not self._write_paused:
+            self._release_writers()
 
     def _flush(self, transport: asyncio.Transport) -> None:
         endpoint = self.endpoint
         # Above high water the rest stays with the endpoint, which can still drop it or put a Close in front.
-        may_write = not self._write_paused or endpoint.transport is Transport.ABORT
-        if may_write and not self._write_over and not transport.is_closing():
+        if not self._write_paused and not self._write_over and not self._is_closing():
             out = endpoint.data_to_send()
             if self._tap is not None:
                 for piece in out:
@@ -358,7 +378,7 @@ class Channel(asyncio.BufferedProtocol):
                 transport.writelines(out)
                 if transport.get_write_buffer_size() > self._water[0] and not self._write_paused:
                     # Python 3.12 and 3.13 have releases whose writelines() forgets the high-water mark; this looks.
-                    transport.set_write_buffer_limits(*self._water)
+                    self._set_water_marks(draining=self._draining)
         self._tell_unsent(transport)
 
     def _tell_unsent(self, transport: asyncio.Transport) -> None:
@@ -419,5 +439,8 @@ def cause_of(exc: BaseException | None) -> Cause:
     if isinstance(exc, ssl_module.SSLError):
         return Cause.TLS_ERROR
     if isinstance(exc, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
+        return Cause.RESET
+    if isinstance(exc, OSError) and exc.errno == errno.ENOTCONN:
+        # Of a socket that was connected, and has been reset before it was asked for anything.
         return Cause.RESET
     return Cause.TRANSPORT_ERROR

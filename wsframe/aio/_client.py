@@ -9,11 +9,11 @@ from collections.abc import Generator, Sequence
 from typing import Any, Unpack
 
 from .._adapter._conduct import code_for_leaving
-from .._adapter._exceptions import connect_error
+from .._adapter._owner import ClientOpening
 from .._adapter._settings import ConnectionOptions, Settings, settings_for
 from .._client import USER_AGENT, Client
 from .._enums import Cause, Role
-from .._events import Disconnected, Event, Opened, ResponseReceived
+from .._events import Event, Opened
 from .._http import Response
 from .._negotiate import HeaderItems
 from ._channel import Channel, Tap, cause_of
@@ -137,46 +137,28 @@ class connect:  # noqa: N801
         await loop.create_connection(lambda: channel, sock=sock)
 
 
-class _Opening:
+class _Opening(ClientOpening[WebSocket]):
     """Owns the channel until the server has answered."""
 
     def __init__(self, endpoint: Client, settings: Settings, tap: Tap | None) -> None:
+        super().__init__()
         self._endpoint = endpoint
-        self._response: ResponseReceived | None = None
-        self._websocket: WebSocket | None = None
-        self._ending: Disconnected | None = None
         self._loop = asyncio.get_running_loop()
         self.result: asyncio.Future[None] = self._loop.create_future()
         self.channel = Channel(endpoint, self, settings.limits, securing=endpoint.uri.secure, tap=tap)
 
-    def wants_data(self) -> bool:
-        """What comes before the answer is bounded by the endpoint."""
-        return True
-
-    def has_unread(self) -> bool:
-        """Nothing is given to the application before it is open."""
-        return False
-
     def handle_events(self, events: list[Event]) -> None:
-        """Take the core's events until there is a `WebSocket`, then pass them on to it."""
-        for position, event in enumerate(events):
-            if isinstance(event, ResponseReceived):
-                self._response = event
-            elif isinstance(event, Opened):
-                connection = self._endpoint.connection
-                assert connection is not None
-                response = Response(101, headers=event.headers)
-                self._websocket = WebSocket(self.channel, connection, self._endpoint.request, response)
-                self._websocket.handle_events(events[position + 1 :])
-                self._settle()
-                return
-            elif isinstance(event, Disconnected):
-                self._ending = event
-                self._settle()
-
-    def _settle(self) -> None:
-        if not self.result.done():
+        """Take the core's events."""
+        super().handle_events(events)
+        if self.is_settled() and not self.result.done():
             self.result.set_result(None)
+
+    def _on_opened(self, opened: Opened, rest: list[Event]) -> None:
+        connection = self._endpoint.connection
+        assert connection is not None
+        response = Response(101, headers=opened.headers)
+        self._websocket = WebSocket(self.channel, connection, self._endpoint.request, response)
+        self._websocket.handle_events(rest)
 
     def give_up(self) -> None:
         """Something that should not happen did."""
@@ -197,10 +179,3 @@ class _Opening:
         """Nobody waits for the answer any more."""
         self.channel.endpoint.abort()
         self.channel.end(None, Cause.TRANSPORT_ERROR)
-
-    def outcome(self) -> WebSocket:
-        """The `WebSocket`, or the exception that says why there is none."""
-        if self._websocket is not None:
-            return self._websocket
-        assert self._ending is not None
-        raise connect_error(self._ending, self._response) from self._ending.error

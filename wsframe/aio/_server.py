@@ -9,11 +9,12 @@ import ssl as ssl_module
 from collections.abc import Generator, Sequence
 from typing import Any, Unpack
 
+from .._adapter._serving import CLOSE_MARGIN, OnEnd
 from .._adapter._settings import ConnectionOptions, settings_for
 from .._enums import Cause, Role
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
-from ._serving import Handler, OnEnd, OnRequest, ServerOptions, Serving
+from ._serving import Handler, OnRequest, ServerOptions, Serving
 
 __all__ = ["Server", "serve"]
 
@@ -41,16 +42,20 @@ class Server:
         """``close`` was called."""
         return self._closing is not None
 
-    async def close(self, code: int = 1001, reason: str = "") -> collections.Counter[Cause]:
+    async def close(
+        self, code: int = 1001, reason: str = "", timeout: float | None = None
+    ) -> collections.Counter[Cause]:
         """Stop listening and end all connections: a Close frame for WebSockets, a 503 for opening handshakes.
 
-        It waits for the connections, which takes at most ``close_timeout``, and then for the handlers. Those that
-        still run at the end of that time, but not within a second of their connection's end, are cancelled. A handler
-        may call this; it is not waited for. Calling it again waits for the same end.
+        All have the same deadline. Connections that have not ended then are dropped. Handlers that still run then, but
+        not within a second of their connection's end, are cancelled. A handler may call this; it is not waited for.
+        Calling it again waits for the same end.
 
         Args:
             code: the Close code, 1001 (going away) unless another is wanted.
             reason: at most 123 bytes as UTF-8.
+            timeout: seconds until the deadline; ``close_timeout``, which each connection has in any case, unless
+                another is wanted.
 
         Returns:
             how many of the connections that were there ended how.
@@ -63,16 +68,18 @@ class Server:
         if self._closing is None:
             self._listener.close()
             self._serving.close_connections(code, reason)
-            self._closing = asyncio.get_running_loop().create_task(self._close())
+            loop = asyncio.get_running_loop()
+            if timeout is None:
+                timeout = self._serving.options.settings.timeouts.close + CLOSE_MARGIN
+            self._closing = loop.create_task(self._close(loop.time() + timeout))
         await asyncio.shield(self._closing)
         return self._serving.ended.copy()
 
-    async def _close(self) -> None:
+    async def _close(self, deadline: float) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._serving.options.settings.timeouts.close
         # Accepted by the system before, and made known to us now.
         await asyncio.sleep(0)
-        await self._serving.wait_empty()
+        await self._serving.wait_empty(deadline)
         await self._serving.wait_tasks(max(_HANDLER_GRACE, deadline - loop.time()), self._closers)
         self._closed.set()
 
@@ -112,6 +119,7 @@ class serve:  # noqa: N801
             function. Without it, plain HTTP requests are answered with 426.
         on_end: called once for every connection, a WebSocket or not, with its `Request` (or None), the peer's address
             and its ending.
+        handler_cancellation: cancel a handler whose connection has ended. (One that waits in ``recv`` is told there.)
         options: see ``ConnectionOptions``.
 
     Raises:
@@ -132,6 +140,7 @@ class serve:  # noqa: N801
         require_subprotocol: bool = False,
         on_request: OnRequest | None = None,
         on_end: OnEnd | None = None,
+        handler_cancellation: bool = False,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         self._address = host, port, sock
@@ -144,6 +153,7 @@ class serve:  # noqa: N801
             require_subprotocol=require_subprotocol,
             on_request=on_request,
             on_end=on_end,
+            handler_cancellation=handler_cancellation,
         )
         # What is wrong with them shall be known now, and not when the first client comes.
         self._options.new_endpoint()

@@ -10,47 +10,30 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .._adapter._conduct import answer, answer_failure, application_error, is_end_of
-from .._adapter._settings import Settings
+from .._adapter._conduct import answer, answer_failure, is_end_of
+from .._adapter._owner import Opening
+from .._adapter._serving import CommonOptions
 from .._enums import Cause, State
 from .._events import Disconnected, Event, Opened, RequestReceived
 from .._http import Request, Response
-from .._negotiate import Origins, SubprotocolChoice
-from .._server import Server as Endpoint
 from ._channel import Channel, logger
 from ._tls import start_tls
 from ._websocket import WebSocket
 
-__all__ = ["Handler", "OnEnd", "OnRequest", "ServerOptions", "Serving"]
+__all__ = ["Handler", "OnRequest", "ServerOptions", "Serving"]
 
 Handler: TypeAlias = Callable[[WebSocket], Awaitable[None]]
 OnRequest: TypeAlias = Callable[[Request], "Response | Awaitable[Response | None] | None"]
-OnEnd: TypeAlias = Callable[["Request | None", Any, Disconnected], None]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions(CommonOptions):
     """The arguments of ``serve`` that concern every connection."""
 
     handler: Handler
-    settings: Settings
     ssl: ssl_module.SSLContext | None
-    origins: Origins
-    subprotocols: SubprotocolChoice
-    require_subprotocol: bool
     on_request: OnRequest | None
-    on_end: OnEnd | None
-
-    def new_endpoint(self) -> Endpoint:
-        """The sans-IO side of a new connection."""
-        return Endpoint(
-            origins=self.origins,
-            subprotocols=self.subprotocols,
-            require_subprotocol=self.require_subprotocol,
-            extensions=self.settings.extensions,
-            limits=self.settings.limits,
-            timeouts=self.settings.timeouts,
-        )
+    handler_cancellation: bool
 
 
 class Serving:
@@ -95,9 +78,15 @@ class Serving:
         for connection in list(self._connections):
             connection.close(code, reason)
 
-    async def wait_empty(self) -> None:
-        """Wait until all connections have ended; each has its deadlines."""
-        await self._empty.wait()
+    async def wait_empty(self, deadline: float) -> None:
+        """Wait until all connections have ended, and drop those that have not when the deadline comes."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._empty.wait()
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
+            await self._empty.wait()
 
     async def wait_tasks(self, timeout: float, but: set[asyncio.Task[Any] | None]) -> None:
         """Wait for the tasks that still run; cancel them after ``timeout`` seconds.
@@ -117,7 +106,7 @@ class Serving:
             logger.warning("a handler does not end although it was cancelled: %r", task)
 
 
-class ServerConnection:
+class ServerConnection(Opening):
     """One connection from accept to its end; owns the channel until there is a `WebSocket`."""
 
     def __init__(self, serving: Serving) -> None:
@@ -138,6 +127,11 @@ class ServerConnection:
         self.channel.endpoint.close(code, reason)
         self.channel.advance()
         self.channel.update_reading()
+
+    def abort(self) -> None:
+        """Drop it, in whatever state it is."""
+        self.channel.endpoint.abort()
+        self.channel.advance()
 
     # TLS.
 
@@ -160,24 +154,11 @@ class ServerConnection:
 
     # Opening.
 
-    def wants_data(self) -> bool:
-        """What comes before the answer is bounded by the endpoint."""
-        return True
-
-    def has_unread(self) -> bool:
-        """Nothing is given to the application before it is open."""
-        return False
-
-    def handle_events(self, events: list[Event]) -> None:
-        """Take the core's events until there is a `WebSocket`, then pass them on to it."""
-        for position, event in enumerate(events):
-            if isinstance(event, RequestReceived):
-                self._on_request()
-            elif isinstance(event, Opened):
-                self._on_opened(events[position + 1 :])
-                return
-            elif isinstance(event, Disconnected):
-                self._finish(event)
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, RequestReceived):
+            self._on_request()
+        elif isinstance(event, Disconnected):
+            self._finish(event)
 
     def give_up(self) -> None:
         """The application's code failed."""
@@ -204,32 +185,27 @@ class ServerConnection:
         self.channel.advance()
         self.channel.update_reading()
 
-    def _on_opened(self, events: list[Event]) -> None:
+    def _on_opened(self, opened: Opened, rest: list[Event]) -> None:
         connection, request = self._endpoint.connection, self._endpoint.request
         assert connection is not None
         assert request is not None
         websocket = WebSocket(self.channel, connection, request, on_end=self._finish)
-        websocket.handle_events(events)
-        self._serving.start(_run_handler(self._options.handler, websocket))
+        websocket.handle_events(rest)
+        self._serving.start(_run_handler(self._options, websocket))
 
     # Ending.
 
     def _finish(self, ending: Disconnected) -> None:
-        logger.debug("connection from %s ended: %s", self._remote_address, ending)
-        error = application_error(ending)
-        if error is not None:
-            logger.error("the application's code failed in an opening handshake", exc_info=error)
         self._serving.forget(self, ending)
-        if self._options.on_end is not None:
-            try:
-                self._options.on_end(self._endpoint.request, self._remote_address, ending)
-            except Exception:
-                logger.exception("on_end raised an exception")
+        self._options.report(self._endpoint.request, self._remote_address, ending, logger)
 
 
-async def _run_handler(handler: Handler, websocket: WebSocket) -> None:
+async def _run_handler(options: ServerOptions, websocket: WebSocket) -> None:
     try:
-        await handler(websocket)
+        if options.handler_cancellation:
+            await _run_cancellable(options.handler, websocket)
+        else:
+            await options.handler(websocket)
     except asyncio.CancelledError:
         websocket.start_closing(1001)
         raise
@@ -240,3 +216,20 @@ async def _run_handler(handler: Handler, websocket: WebSocket) -> None:
             return
         logger.debug("handler left with: %s", exc)
     await websocket.close()
+
+
+async def _run_cancellable(handler: Handler, websocket: WebSocket) -> None:
+    """Cancel the handler when the connection has ended, unless it is in ``recv``, which tells it the same."""
+    task = asyncio.current_task()
+    assert task is not None
+    running = True
+
+    def cancel(_: WebSocket) -> None:
+        if running and websocket.reader is not task:
+            task.cancel("the connection has ended")
+
+    websocket.add_done_callback(cancel)
+    try:
+        await handler(websocket)
+    finally:
+        running = False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import ssl as ssl_module
 from typing import cast
 
@@ -40,6 +42,8 @@ async def start_tls(
             ssl_shutdown_timeout=timeouts.linger,
         )
     except OSError as exc:
+        # asyncio's frames hold on to their exception, and ours to the channel.
+        exc.with_traceback(None)
         if isinstance(exc, ConnectionResetError) and exc.errno is None:
             # asyncio's word for the end of the stream.
             channel.endpoint.receive_eof()
@@ -47,15 +51,21 @@ async def start_tls(
         else:
             channel.end(exc, cause_of(exc))
         return
-    if secure is None or plain.is_closing():
-        channel.end(None, Cause.TRANSPORT_ERROR)
-    else:
+    if secure is None:
+        # Behind what knows why, if that is under way.
+        loop.call_soon(channel.end, None, Cause.TRANSPORT_ERROR)
+    elif not plain.is_closing():
         channel.secured(secure)
+    elif secure.get_extra_info("cipher") is None:
+        channel.end(None, Cause.TRANSPORT_ERROR)
+    # Else the transport has broken at the end of the handshake, and is about to tell why.
 
 
 def _hand_over(channel: Channel, plain: asyncio.Transport) -> None:
     """Give TLS what was read before it had taken over: uvloop reads from the first moment, paused or not."""
     protocol = cast("asyncio.BufferedProtocol", plain.get_protocol())
+    if protocol is not channel:
+        _resume_later(plain)
     early, channel.before_tls = channel.before_tls, bytearray()
     while early and protocol is not channel:
         buffer = memoryview(protocol.get_buffer(len(early)))
@@ -63,3 +73,20 @@ def _hand_over(channel: Channel, plain: asyncio.Transport) -> None:
         buffer[:size] = early[:size]
         protocol.buffer_updated(size)
         del early[:size]
+
+
+def _resume_later(plain: asyncio.Transport) -> None:
+    """Let asyncio's TLS go on writing in another turn: a write that fails inside the plain transport's own would end
+    that twice, once with another reason, and asyncio would log the second (CPython's issue 156512)."""
+
+    def resume_writing() -> None:
+        if not plain.is_closing():
+            # The protocol holds this function, so this does not hold the protocol.
+            protocol = plain.get_protocol()
+            type(protocol).resume_writing(protocol)
+
+    # Other event loops' TLS has no such attribute to set, and no need of it.
+    with contextlib.suppress(AttributeError):
+        plain.get_protocol().resume_writing = functools.partial(  # type: ignore[method-assign, assignment]
+            asyncio.get_running_loop().call_soon, resume_writing
+        )

@@ -7,20 +7,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._queue import ReceiveQueue
+from .._adapter._websocket import BytesLike, WebSocketBase, check_message
 from .._connection import Connection
-from .._enums import Role, State
+from .._enums import State
 from .._errors import SlowPeerError
-from .._events import Disconnected, Event, Message, PongReceived
+from .._events import Disconnected, Event
 from .._http import Request, Response
 from ._channel import Channel
 
 __all__ = ["WebSocket"]
 
-BytesLike = bytes | bytearray | memoryview
+#: So many messages are sent without waiting before others get their turn.
+_MAX_BURST = 32
 
 
-class WebSocket:
+class WebSocket(WebSocketBase["asyncio.Future[float]"]):
     """An open WebSocket. Made by `serve` and `connect`.
 
     ``async for message in ws`` gives messages until the connection ends: quietly when it was closed cleanly with 1000,
@@ -30,6 +31,8 @@ class WebSocket:
         request: the opening handshake's request.
         response: its response; None on a server.
         ending: how the connection ended; None while it has not.
+        local_address: the local address, as sockets give it.
+        remote_address: the peer's address, as sockets give it.
     """
 
     def __init__(
@@ -40,70 +43,23 @@ class WebSocket:
         response: Response | None = None,
         on_end: Callable[[Disconnected], None] | None = None,
     ) -> None:
-        self.request = request
-        self.response = response
-        self._on_end = on_end
-        self.ending: Disconnected | None = None
+        super().__init__(connection, request, response, on_end)
+        assert channel.transport is not None
+        self.local_address: Any = channel.transport.get_extra_info("sockname")
+        self.remote_address: Any = channel.transport.get_extra_info("peername")
         self._loop = asyncio.get_running_loop()
         self._channel = channel
-        self._connection = connection
-        self._queue = ReceiveQueue(connection.limits)
         self._waiter: asyncio.Future[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
         # Senders that wait for room do so in line.
         self._turn = asyncio.Lock()
         self._in_line = 0
-        self._pongs: dict[bytes, asyncio.Future[float]] = {}
+        # Messages that were sent since there was something to wait for.
+        self._burst = 0
         self._closed: asyncio.Future[Disconnected] = self._loop.create_future()
         # From now on the connection is driven directly.
         channel.endpoint = connection
         channel.owner = self
-
-    # What it is.
-
-    @property
-    def role(self) -> Role:
-        """Which side of the connection this is."""
-        return self._connection.role
-
-    @property
-    def state(self) -> State:
-        """OPEN, CLOSING or CLOSED."""
-        return self._connection.state
-
-    @property
-    def subprotocol(self) -> str | None:
-        """The agreed subprotocol."""
-        return self._connection.subprotocol
-
-    @property
-    def latency(self) -> float | None:
-        """Seconds of the last round trip of a ping, or None before the first."""
-        return self._connection.latency
-
-    @property
-    def close_code(self) -> int | None:
-        """The Close code to tell an application, as in ``Disconnected.code``; None while open."""
-        return None if self.ending is None else self.ending.code
-
-    @property
-    def close_reason(self) -> str | None:
-        """The peer's reason, or ""; None while open."""
-        return None if self.ending is None else self.ending.reason
-
-    @property
-    def local_address(self) -> Any:
-        """The local address, as sockets give it."""
-        return self._extra("sockname")
-
-    @property
-    def remote_address(self) -> Any:
-        """The peer's address, as sockets give it."""
-        return self._extra("peername")
-
-    def _extra(self, name: str) -> Any:
-        transport = self._channel.transport
-        return None if transport is None else transport.get_extra_info(name)
 
     # Receiving.
 
@@ -132,6 +88,7 @@ class WebSocket:
                 if self.ending is not None:
                     raise closed_error(self.ending)
                 self._waiter = self._loop.create_future()
+                self._burst = 0
                 await self._waiter
         finally:
             self._waiter = self._reader = None
@@ -158,16 +115,11 @@ class WebSocket:
             LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
-        if not isinstance(message, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+        check_message(message)
         connection, channel = self._connection, self._channel
-        if channel.congested or self._in_line:
-            self._in_line += 1
-            try:
-                async with self._turn:
-                    await channel.room()
-            finally:
-                self._in_line -= 1
+        if channel.congested or self._in_line or self._burst >= _MAX_BURST:
+            await self._wait_in_line()
+        self._burst += 1
         if connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
         try:
@@ -184,8 +136,32 @@ class WebSocket:
         else:
             channel.advance()
 
+    async def _wait_in_line(self) -> None:
+        """Wait for room, behind those who came first."""
+        self._in_line += 1
+        try:
+            async with self._turn:
+                if self._burst >= _MAX_BURST:
+                    # Let others have their turn, and what was received be read.
+                    self._burst = 0
+                    await asyncio.sleep(0)
+                await self._channel.room()
+        finally:
+            self._in_line -= 1
+
+    async def drain(self) -> None:
+        """Wait until no more than the low-water mark is waiting to be written. (``send`` waits for less.)
+
+        Raises:
+            ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
+        """
+        if self._connection.state is State.OPEN:
+            await self._channel.drained()
+        if self._connection.state is not State.OPEN:
+            raise closed_error(await self.wait_closed())
+
     async def ping(self, payload: BytesLike | None = None) -> Awaitable[float]:
-        """Send a ping.
+        """Send a ping. Before that it waits for room, as ``send`` does.
 
         Args:
             payload: at most 125 bytes; by default 4 random ones.
@@ -197,6 +173,8 @@ class WebSocket:
             LocalProtocolError: the payload is too long.
             ConnectionClosedOK, ConnectionClosedError: the connection is over; also from the awaitable.
         """
+        if self._channel.congested or self._in_line:
+            await self._wait_in_line()
         if self._connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
         sent = self._connection.ping(payload, self._loop.time())
@@ -243,54 +221,40 @@ class WebSocket:
         """Wait until the connection has ended, and return how."""
         return await asyncio.shield(self._closed)
 
+    def add_done_callback(self, callback: Callable[[WebSocket], object]) -> None:
+        """Have something called when the connection has ended, or soon if it has: for those who wait for nothing.
+
+        As with futures, it is called by the event loop, once, with this object, whose ``ending`` is set.
+        """
+        self._closed.add_done_callback(lambda _: callback(self))
+
+    @property
+    def reader(self) -> asyncio.Task[Any] | None:
+        """The task that waits in ``recv``."""
+        return self._reader
+
     # From the channel.
 
     def give_up(self) -> None:
         """Something that should not happen did: say so to the peer."""
         self._connection.close(1011)
 
-    def wants_data(self) -> bool:
-        """Whether there is room for more messages."""
-        return not self._queue.full
-
-    def has_unread(self) -> bool:
-        """Whether there are messages that nobody has taken yet."""
-        return bool(self._queue)
-
     def handle_events(self, events: list[Event]) -> None:
         """Take the core's events."""
-        for event in events:
-            if isinstance(event, Message):
-                self._queue.put(event)
-            elif isinstance(event, PongReceived):
-                self._settle_pongs(event)
-            elif isinstance(event, Disconnected):
-                self._finish(event)
+        super().handle_events(events)
         if self._waiter is not None and not self._waiter.done() and (self._queue or self.ending is not None):
             self._waiter.set_result(None)
 
-    def _settle_pongs(self, pong: PongReceived) -> None:
-        if pong.rtt is None or pong.payload not in self._pongs:
-            return
-        # A pong settles the earlier pings as well.
-        for payload in list(self._pongs):
-            waiter = self._pongs.pop(payload)
-            if not waiter.done():
-                waiter.set_result(pong.rtt)
-            if payload == pong.payload:
-                break
+    def _settle(self, pong: asyncio.Future[float], rtt: float) -> None:
+        if not pong.done():
+            pong.set_result(rtt)
 
     def _finish(self, ending: Disconnected) -> None:
-        self.ending = ending
         self._closed.set_result(ending)
-        for waiter in self._pongs.values():
-            if not waiter.done():
-                waiter.set_exception(closed_error(ending))
-                waiter.exception()
-        self._pongs.clear()
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end(ending)
+        for pong in self._pongs.values():
+            if not pong.done():
+                pong.set_exception(closed_error(ending))
+                pong.exception()
 
 
 def _retrieve(pong: asyncio.Future[float]) -> None:

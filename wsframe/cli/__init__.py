@@ -9,7 +9,7 @@ from typing import NoReturn, cast
 
 from .._backend import backend_description
 from .._version import __version__
-from . import _autobahn, _bench, _connect, _serve, _vendor
+from . import _autobahn, _bench, _connect, _lifecycle, _serve, _vendor
 
 __all__ = ["main"]
 
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _connect.add_parser(commands)
     _bench.add_parser(commands)
     _autobahn.add_parser(commands)
+    _lifecycle.add_parser(commands)
     _vendor.add_parser(commands)
     options = parser.parse_args(arguments)
     try:

@@ -11,7 +11,6 @@ import sys
 import time
 from typing import Any
 
-from .._adapter._exceptions import ConnectionClosedOK, closed_error
 from .._config import Timeouts
 from .._errors import LocalProtocolError
 from .._events import Disconnected
@@ -42,7 +41,6 @@ exit status:
   130  interrupted before there was one
 """
 
-NEVER_OPENED = 3
 INTERRUPTED = 130
 
 
@@ -191,7 +189,7 @@ async def _connect(
         return INTERRUPTED
     except ConnectError as exc:
         console.error(explain(exc, uri, own_trust=options.ca is not None))
-        return NEVER_OPENED
+        return exc.ending.exit_status
     finally:
         if log is not None:
             log.close()
@@ -214,7 +212,7 @@ def _exit_status(ending: Disconnected, session: Session) -> int:
         return 2
     if session.unanswered:
         return 1
-    return 0 if isinstance(closed_error(ending), ConnectionClosedOK) else 1
+    return ending.exit_status
 
 
 def _message(text: str, options: argparse.Namespace) -> str | bytes:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Unpack
 
-from .._adapter._exceptions import connect_error
+from .._adapter._owner import ClientOpening
 from .._adapter._settings import ConnectionOptions, settings_for
 from .._client import USER_AGENT, Client
 from .._enums import Role
-from .._events import Disconnected, Event, Opened, ResponseReceived
+from .._events import Event, Opened
 from .._http import Response
 from .._negotiate import HeaderItems
 from ._dial import dial
@@ -83,17 +83,15 @@ def connect(
         raise
 
 
-class _Opening:
+class _Opening(ClientOpening[WebSocket]):
     """Owns the socket and the driver until the server has answered."""
 
     def __init__(self, sock: socket_module.socket | None) -> None:
+        super().__init__()
         self._sock = sock
         self._endpoint: Client | None = None
         self._driver: Driver | None = None
         self._addresses: tuple[Any, Any] = (None, None)
-        self._response: ResponseReceived | None = None
-        self._websocket: WebSocket | None = None
-        self._ending: Disconnected | None = None
 
     def open(
         self, endpoint: Client, context: ssl_module.SSLContext | None, server_hostname: str | None
@@ -119,11 +117,8 @@ class _Opening:
             self._driver = driver = Driver(endpoint, self, transport)
             with driver.lock:
                 driver.advance()
-                driver.wait(self._is_settled)
-        if self._websocket is not None:
-            return self._websocket
-        assert self._ending is not None
-        raise connect_error(self._ending, self._response) from self._ending.error
+                driver.wait(self.is_settled)
+        return self.outcome()
 
     def _fail(self, endpoint: Client, exc: OSError, deadline: float) -> None:
         """There is no connection yet that could tell how it ended."""
@@ -141,31 +136,7 @@ class _Opening:
         elif self._sock is not None:
             self._sock.close()
 
-    def _is_settled(self) -> bool:
-        return self._websocket is not None or self._ending is not None
-
-    # From the driver.
-
-    def wants_data(self) -> bool:
-        """What comes before the answer is bounded by the endpoint."""
-        return True
-
-    def has_unread(self) -> bool:
-        """No messages yet."""
-        return False
-
-    def handle_events(self, events: list[Event]) -> None:
-        """Take the core's events until there is a `WebSocket`, then pass them on to it."""
-        for position, event in enumerate(events):
-            if isinstance(event, ResponseReceived):
-                self._response = event
-            elif isinstance(event, Opened):
-                self._on_opened(event, events[position + 1 :])
-                return
-            elif isinstance(event, Disconnected):
-                self._ending = event
-
-    def _on_opened(self, opened: Opened, events: list[Event]) -> None:
+    def _on_opened(self, opened: Opened, rest: list[Event]) -> None:
         assert self._endpoint is not None
         assert self._driver is not None
         connection = self._endpoint.connection
@@ -179,4 +150,4 @@ class _Opening:
             local_address=local,
             remote_address=remote,
         )
-        self._websocket.handle_events(events)
+        self._websocket.handle_events(rest)

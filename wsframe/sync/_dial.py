@@ -9,8 +9,7 @@ import socket
 from time import monotonic
 from typing import Any
 
-from ._driver import earliest
-from ._poll import wait_ready
+from ._poll import earliest, wait_ready
 
 __all__ = ["dial"]
 

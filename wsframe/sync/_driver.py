@@ -17,17 +17,18 @@ import ssl as ssl_module
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from .._adapter._owner import Nobody, Owner
 from .._client import Client
 from .._connection import Connection
 from .._enums import State, Transport
 from .._events import Event
 from .._server import Server
-from ._poll import Waker, wait_ready
+from ._poll import Waker, earliest, wait_ready
 from ._transport import Buffer, SyncTransport, cause_of
 
-__all__ = ["Driver", "Owner", "earliest", "logger"]
+__all__ = ["Driver", "logger"]
 
 logger = logging.getLogger("wsframe")
 
@@ -36,37 +37,12 @@ T = TypeVar("T")
 #: How many seconds messages may stay unread before the endpoint goes on with what it kept back behind them.
 _UNREAD_WAIT = 1.0
 
+#: So many seconds a thread receives at the most without a look at the deadlines. One that begins to close and goes away
+#: cannot tell it of a new one.
+_LOOK_AGAIN = 2.0
+
 #: How often input is read at the most before a socket is closed, or before an error in writing is reported.
 _MAX_DRAINS = 64
-
-
-class Owner(Protocol):
-    """Who uses a driver. It is called with the lock held."""
-
-    def handle_events(self, events: list[Event]) -> None:
-        """Take events. May call the endpoint; the driver flushes afterwards."""
-
-    def wants_data(self) -> bool:
-        """Whether there is room for more messages."""
-
-    def has_unread(self) -> bool:
-        """Whether there are messages that nobody has taken yet."""
-
-
-class _Nobody:
-    """Owns a driver that has ended: so no reference cycle is left for the garbage collector."""
-
-    def handle_events(self, events: list[Event]) -> None:
-        pass
-
-    def wants_data(self) -> bool:
-        return True
-
-    def has_unread(self) -> bool:
-        return False
-
-
-_NOBODY = _Nobody()
 
 
 class Driver:
@@ -80,7 +56,7 @@ class Driver:
 
     def __init__(self, endpoint: Client | Server, owner: Owner, transport: SyncTransport) -> None:
         self.endpoint: Client | Server | Connection = endpoint
-        self.owner = owner
+        self.owner: Owner = owner
         self.lock = threading.RLock()
         self.lost = False
         # How many bytes of the stream the system has taken.
@@ -97,9 +73,12 @@ class Driver:
         self._paused = False
         self._unread_since: float | None = None
         self._leader: int | None = None
-        # What the leader polls for; None while it does not poll.
+        # What the leader polls for, and until when; None while it does not poll.
         self._polled: tuple[bool, bool] | None = None
+        self._polled_until: float | None = None
         self._flushing = False
+        # What is still to be called without the lock once the connection is lost.
+        self._farewells: list[Callable[[], object]] = []
         # Threads in a system call, without the lock.
         self._inside = 0
         self._waker: Waker | None = None
@@ -199,10 +178,20 @@ class Driver:
         self.nudge()
 
     def nudge(self) -> None:
-        """Let a leader that polls look again for what, if that has changed."""
-        if self._polled is not None and self._polled != self._wanted():
+        """Let a leader that polls look again for what, and until when, if that has changed."""
+        if self._polled is None:
+            return
+        due = self.endpoint.next_timeout(monotonic())
+        if self._polled != self._wanted() or earliest(due, self._polled_until) != self._polled_until:
             assert self._waker is not None
             self._waker.wake()
+
+    def call_when_lost(self, farewell: Callable[[], object]) -> None:
+        """Have something called, without the lock, by the thread that finds out; at once if that is this one."""
+        if self.lost:
+            self._say_farewell([farewell])
+        else:
+            self._farewells.append(farewell)
 
     def break_off(self) -> None:
         """Something that should not happen did: drop the connection."""
@@ -217,6 +206,7 @@ class Driver:
 
         It always looks into the socket before it tells the endpoint that a deadline is over: what counts may be there.
         """
+        sent = self.sent
         if self._pending:
             self.advance()
         endpoint = self.endpoint
@@ -228,6 +218,9 @@ class Driver:
         elif not self.lost:
             until = earliest(deadline, due, more)
             timeout = None if until is None else max(0.0, until - now)
+            if self.sent != sent:
+                # That may be all that this thread waits for.
+                timeout = 0.0
             if self._leader in (None, threading.get_ident()):
                 self._lead(timeout)
             elif timeout != 0:
@@ -273,6 +266,8 @@ class Driver:
             return
         read = self._may_read()
         if read and transport.waits and not self._pending:
+            if timeout is None or timeout > _LOOK_AGAIN:
+                timeout = _LOOK_AGAIN
             self._receive(self._outside(transport.receive, timeout))
             return
         if read and (transport.waits or transport.buffered or timeout == 0):
@@ -305,6 +300,7 @@ class Driver:
         if self._waker is None:
             self._waker = Waker()
         wanted = self._polled = self._wanted()
+        self._polled_until = None if timeout is None else monotonic() + timeout
         descriptors = [(self._transport.sock.fileno(), *wanted), (self._waker.fileno(), True, False)]
         try:
             self._outside(wait_ready, descriptors, timeout)
@@ -415,10 +411,13 @@ class Driver:
         """The peer takes no more. What it said before it went, its Close for instance, is still to be heard."""
         self._write_over = True
         self._write_error = exc
-        self._pending = []
-        self._pending_size = 0
-        if self._leader not in (None, threading.get_ident()):
-            # The leader hears it, and then the end of the stream.
+        size = self._pending_size
+        self._pending, self._pending_size = [], 0
+        if self._transport.waits and self._leader not in (None, threading.get_ident()):
+            # The leader hears it, and then the end of the stream, also where this error alone does not bring it.
+            self._transport.interrupt()
+            # Until then whoever sends must not think that it has left.
+            self.endpoint.unsent(size)
             return
         with contextlib.suppress(OSError):
             for _ in range(_MAX_DRAINS):
@@ -445,8 +444,7 @@ class Driver:
                 self._transport.shutdown_write()
 
     def _leave(self) -> None:
-        """Before an orderly close: unread input would make the system reset the connection, and the peer lose what it
-        has not read yet."""
+        """Before an orderly close: unread input would make the system reset it, and the peer lose what was sent."""
         self._transport.say_goodbye()
         if self._eof or self._leader not in (None, threading.get_ident()):
             return
@@ -457,6 +455,8 @@ class Driver:
 
     def _fail(self, exc: OSError) -> None:
         if not self.lost:
+            # When it is that the transport is gone; of the calls that follow none can say so.
+            self.endpoint.next_timeout(monotonic())
             self._end(self.endpoint.receive_error(exc, cause_of(exc)))
 
     def _end(self, events: list[Event]) -> None:
@@ -464,9 +464,8 @@ class Driver:
         if self.lost:
             return
         self.lost = True
-        self._pending = []
-        self._pending_size = 0
-        owner, self.owner = self.owner, _NOBODY
+        self._pending, self._pending_size = [], 0
+        owner, self.owner = self.owner, Nobody()
         try:
             owner.handle_events(events + self.endpoint.transport_closed())
         finally:
@@ -478,13 +477,24 @@ class Driver:
                 self._transport.interrupt()
             else:
                 self._close()
+            farewells, self._farewells = self._farewells, []
+            self._say_farewell(farewells)
+
+    def _say_farewell(self, farewells: list[Callable[[], object]]) -> None:
+        if not farewells:
+            return
+        # As a Condition does, however often this thread has the lock: what is called may wait for others that want it.
+        state = self.lock._release_save()  # type: ignore[attr-defined]
+        try:
+            for farewell in farewells:
+                try:
+                    farewell()
+                except Exception:
+                    logger.exception("a callback for the end of a connection raised an exception")
+        finally:
+            self.lock._acquire_restore(state)  # type: ignore[attr-defined]
 
     def _close(self) -> None:
         self._transport.close()
         if self._waker is not None:
             self._waker.close()
-
-
-def earliest(*deadlines: float | None) -> float | None:
-    """The first of some deadlines, of which None is none."""
-    return min((deadline for deadline in deadlines if deadline is not None), default=None)

@@ -8,7 +8,7 @@ import select
 import socket
 from collections.abc import Iterable
 
-__all__ = ["Waker", "wait_ready"]
+__all__ = ["Waker", "earliest", "wait_ready"]
 
 #: Of a descriptor: whether to wait until it can be read, and whether until it can be written.
 Wanted = tuple[int, bool, bool]
@@ -72,3 +72,8 @@ class Waker:
         """Give the descriptors back."""
         self._reader.close()
         self._writer.close()
+
+
+def earliest(*deadlines: float | None) -> float | None:
+    """The first of some deadlines, of which None is none."""
+    return min((deadline for deadline in deadlines if deadline is not None), default=None)

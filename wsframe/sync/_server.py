@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Unpack
 
+from .._adapter._serving import CLOSE_MARGIN, OnEnd
 from .._adapter._settings import ConnectionOptions, settings_for
 from .._enums import Cause, Role
 from .._events import Disconnected
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
-from ._driver import earliest, logger
-from ._poll import Waker, wait_ready
-from ._serving import Handler, OnEnd, OnRequest, ServerConnection, ServerOptions
+from ._driver import logger
+from ._poll import Waker, earliest, wait_ready
+from ._serving import Handler, OnRequest, ServerConnection, ServerOptions
 
 __all__ = ["Server", "serve"]
 
@@ -55,6 +56,8 @@ class Server:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._closed = False
+        self._closing = False
+        self._timeout = options.settings.timeouts.close + CLOSE_MARGIN
         self._deadline: float | None = None
         self._farewell: tuple[int, str] = (1001, "")
         self._connections: set[ServerConnection] = set()
@@ -82,7 +85,7 @@ class Server:
     @property
     def is_closing(self) -> bool:
         """``close`` was called."""
-        return self._deadline is not None
+        return self._closing
 
     def __enter__(self) -> Server:
         return self
@@ -218,17 +221,21 @@ class Server:
 
     # Ending.
 
-    def close(self, code: int = 1001, reason: str = "") -> collections.Counter[Cause]:
+    def close(
+        self, code: int = 1001, reason: str = "", timeout: float | None = None
+    ) -> collections.Counter[Cause]:
         """Stop listening and end all connections: a Close frame for WebSockets, a 503 for opening handshakes.
 
-        It looks after the connections, also for handlers that are busy, which takes at most ``close_timeout``; and
-        then waits for the handlers, until that time is over or for a second. Python cannot stop a thread: a handler
-        that still runs then is named in the log, and ends with the process. Any thread may call this, also a handler,
-        which is not waited for, and a signal handler. Calling it again waits for the same end.
+        All have the same deadline. It looks after the connections, also for handlers that are busy, and drops those
+        that have not ended then; and it waits for the handlers, until then or for a second. Python cannot stop a
+        thread: a handler that still runs is named in the log, and ends with the process. Any thread may call this, also
+        a handler, which is not waited for, and a signal handler. Calling it again waits for the same end.
 
         Args:
             code: the Close code, 1001 (going away) unless another is wanted.
             reason: at most 123 bytes as UTF-8.
+            timeout: seconds until the deadline; ``close_timeout``, which each connection has in any case, unless
+                another is wanted.
 
         Returns:
             how many of the connections that were there ended how.
@@ -241,11 +248,12 @@ class Server:
             if self._closed:
                 return self._ended.copy()
             self._closers.add(threading.current_thread())
-            if self._deadline is None:
-                self._deadline = monotonic() + self._options.settings.timeouts.close
+            if not self._closing:
+                self._closing = True
                 self._farewell = code, reason
+                if timeout is not None:
+                    self._timeout = timeout
                 self._ended.clear()
-            deadline = self._deadline
             self._users += 1
         try:
             self._waker.wake()
@@ -259,7 +267,11 @@ class Server:
                 listener.close()
             for connection in list(self._connections):
                 connection.close(*self._farewell)
-            self._wait_for_connections()
+            with self._lock:
+                if self._deadline is None:
+                    self._deadline = monotonic() + self._timeout
+                deadline = self._deadline
+            self._wait_for_connections(deadline)
             self._wait_for_threads(max(deadline, monotonic() + _HANDLER_GRACE))
             with self._lock:
                 self._closed = True
@@ -286,11 +298,16 @@ class Server:
             if not self._changed.wait_for(lambda: self._closed, timeout):
                 raise TimeoutError(f"the server has not closed within {timeout:g} s")
 
-    def _wait_for_connections(self) -> None:
-        """Drive those that nobody else drives; each has its deadlines."""
+    def _wait_for_connections(self, deadline: float) -> None:
+        """Drive those that nobody else drives, and drop those that have not ended when the deadline comes."""
         while left := [connection for connection in list(self._connections) if not connection.driver.lost]:
             # Who ends without us wakes us.
-            self._wait_for(left, [(self._waker.fileno(), True, False)], None)
+            if monotonic() >= deadline:
+                for connection in left:
+                    with connection.driver.lock:
+                        connection.driver.break_off()
+                break
+            self._wait_for(left, [(self._waker.fileno(), True, False)], deadline)
             self._waker.clear()
         for connection in list(self._refused):
             self._report_refused(connection)

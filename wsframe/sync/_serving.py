@@ -9,51 +9,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .._adapter._conduct import answer, answer_failure, application_error, is_end_of
-from .._adapter._settings import Settings
+from .._adapter._conduct import answer, answer_failure, is_end_of
+from .._adapter._owner import Opening
+from .._adapter._serving import CommonOptions
 from .._enums import State
 from .._events import Disconnected, Event, Opened, RequestReceived
 from .._http import Request, Response
-from .._negotiate import Origins, SubprotocolChoice
-from .._server import Server as Endpoint
 from ._driver import Driver, logger
 from ._tls import TlsTransport
 from ._transport import open_transport, prepare
 from ._websocket import WebSocket
 
-__all__ = ["Handler", "OnEnd", "OnRequest", "ServerConnection", "ServerOptions"]
+__all__ = ["Handler", "OnRequest", "ServerConnection", "ServerOptions"]
 
 Handler: TypeAlias = Callable[[WebSocket], None]
 OnRequest: TypeAlias = Callable[[Request], "Response | None"]
-OnEnd: TypeAlias = Callable[["Request | None", Any, Disconnected], None]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions(CommonOptions):
     """The arguments of ``serve`` that concern every connection."""
 
     handler: Handler
-    settings: Settings
     ssl: ssl_module.SSLContext | None
-    origins: Origins
-    subprotocols: SubprotocolChoice
-    require_subprotocol: bool
     on_request: OnRequest | None
-    on_end: OnEnd | None
-
-    def new_endpoint(self) -> Endpoint:
-        """The sans-IO side of a new connection."""
-        return Endpoint(
-            origins=self.origins,
-            subprotocols=self.subprotocols,
-            require_subprotocol=self.require_subprotocol,
-            extensions=self.settings.extensions,
-            limits=self.settings.limits,
-            timeouts=self.settings.timeouts,
-        )
 
 
-class ServerConnection:
+class ServerConnection(Opening):
     """One connection; owns the driver until there is a `WebSocket`.
 
     Args:
@@ -119,15 +101,7 @@ class ServerConnection:
             ending, self._ending = self._ending, None
         if ending is None:
             return
-        logger.debug("connection from %s ended: %s", self._remote_address, ending)
-        error = application_error(ending)
-        if error is not None:
-            logger.error("the application's code failed in an opening handshake", exc_info=error)
-        if self._options.on_end is not None:
-            try:
-                self._options.on_end(self._endpoint.request, self._remote_address, ending)
-            except Exception:
-                logger.exception("on_end raised an exception")
+        self._options.report(self._endpoint.request, self._remote_address, ending, logger)
 
     # In its own thread.
 
@@ -172,26 +146,13 @@ class ServerConnection:
 
     # From the driver.
 
-    def wants_data(self) -> bool:
-        """What comes before the answer is bounded by the endpoint."""
-        return True
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, RequestReceived):
+            self._requested = True
+        elif isinstance(event, Disconnected):
+            self._on_ended(event)
 
-    def has_unread(self) -> bool:
-        """No messages yet."""
-        return False
-
-    def handle_events(self, events: list[Event]) -> None:
-        """Take the core's events until there is a `WebSocket`, then pass them on to it."""
-        for position, event in enumerate(events):
-            if isinstance(event, RequestReceived):
-                self._requested = True
-            elif isinstance(event, Opened):
-                self._on_opened(events[position + 1 :])
-                return
-            elif isinstance(event, Disconnected):
-                self._on_ended(event)
-
-    def _on_opened(self, events: list[Event]) -> None:
+    def _on_opened(self, opened: Opened, rest: list[Event]) -> None:
         connection, request = self._endpoint.connection, self._endpoint.request
         assert connection is not None
         assert request is not None
@@ -203,7 +164,7 @@ class ServerConnection:
             remote_address=self._remote_address,
             on_end=self._on_ended,
         )
-        self._websocket.handle_events(events)
+        self._websocket.handle_events(rest)
 
     def _on_ended(self, ending: Disconnected) -> None:
         self._ending = ending

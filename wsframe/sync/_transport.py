@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
 import socket
 import ssl as ssl_module
 import struct
@@ -313,5 +314,8 @@ def cause_of(exc: BaseException) -> Cause:
     if isinstance(exc, ssl_module.SSLError):
         return Cause.TLS_ERROR
     if isinstance(exc, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
+        return Cause.RESET
+    if isinstance(exc, OSError) and exc.errno == errno.ENOTCONN:
+        # Of a socket that was connected, and has been reset before it was asked for anything.
         return Cause.RESET
     return Cause.TRANSPORT_ERROR

@@ -10,22 +10,20 @@ from typing import Any, TypeVar
 
 from .._adapter._conduct import code_for_leaving
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._queue import ReceiveQueue
+from .._adapter._websocket import BytesLike, WebSocketBase, check_message
 from .._connection import Connection
-from .._enums import Role, State
+from .._enums import State
 from .._errors import SlowPeerError
-from .._events import Disconnected, Event, Message, PongReceived
+from .._events import Disconnected
 from .._http import Request, Response
 from ._driver import Driver
 
 __all__ = ["Pong", "WebSocket"]
 
-BytesLike = bytes | bytearray | memoryview
-
 _Self = TypeVar("_Self", bound="WebSocket")
 
 
-class WebSocket:
+class WebSocket(WebSocketBase["Pong"]):
     """An open WebSocket. Made by `serve` and `connect`; usable in a ``with`` statement, which closes it at the end.
 
     ``for message in ws`` gives messages until the connection ends: quietly when it was closed cleanly with 1000, 1001
@@ -59,52 +57,14 @@ class WebSocket:
         remote_address: Any = None,
         on_end: Callable[[Disconnected], None] | None = None,
     ) -> None:
-        self.request = request
-        self.response = response
+        super().__init__(connection, request, response, on_end)
         self.local_address = local_address
         self.remote_address = remote_address
-        self.ending: Disconnected | None = None
-        self._on_end = on_end
         self._driver = driver
-        self._connection = connection
-        self._queue = ReceiveQueue(connection.limits)
         self._reader: threading.Thread | None = None
-        self._pongs: dict[bytes, Pong] = {}
         # From now on the connection is driven directly.
         driver.endpoint = connection
         driver.owner = self
-
-    # What it is.
-
-    @property
-    def role(self) -> Role:
-        """Which side of the connection this is."""
-        return self._connection.role
-
-    @property
-    def state(self) -> State:
-        """OPEN, CLOSING or CLOSED."""
-        return self._connection.state
-
-    @property
-    def subprotocol(self) -> str | None:
-        """The agreed subprotocol."""
-        return self._connection.subprotocol
-
-    @property
-    def latency(self) -> float | None:
-        """Seconds of the last round trip of a ping, or None before the first."""
-        return self._connection.latency
-
-    @property
-    def close_code(self) -> int | None:
-        """The Close code to tell an application, as in ``Disconnected.code``; None while open."""
-        return None if self.ending is None else self.ending.code
-
-    @property
-    def close_reason(self) -> str | None:
-        """The peer's reason, or ""; None while open."""
-        return None if self.ending is None else self.ending.reason
 
     # Receiving.
 
@@ -172,12 +132,10 @@ class WebSocket:
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
         connection, driver = self._connection, self._driver
-        if isinstance(message, str):
-            function: Callable[..., None] = connection.send_text
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            function = connection.send_bytes
-        else:
-            raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+        check_message(message)
+        function: Callable[..., None] = (
+            connection.send_text if isinstance(message, str) else connection.send_bytes
+        )
         with driver.lock:
             deadline = _deadline(timeout)
             self._wait_for_turn(timeout, deadline)
@@ -187,6 +145,25 @@ class WebSocket:
                 driver.advance()
                 raise closed_error(self._wait_for_end(timeout, deadline)) from None
             self._write("the message", timeout, deadline)
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until no more than the low-water mark is waiting to be written: after a ``send`` that has timed out, or
+        those of other threads.
+
+        Raises:
+            TimeoutError: that did not happen in time.
+            ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
+        """
+        connection = self._connection
+        low_water = connection.limits.write_low_water
+        with self._driver.lock:
+            deadline = _deadline(timeout)
+            if not self._wait_for_room(low_water, deadline):
+                raise TimeoutError(
+                    f"more than {low_water} bytes still wait to be written after {timeout:g} s"
+                )
+            if connection.state is not State.OPEN:
+                raise closed_error(self._wait_for_end(timeout, deadline))
 
     def ping(self, payload: BytesLike | None = None, timeout: float | None = None) -> Pong:
         """Send a ping.
@@ -217,15 +194,19 @@ class WebSocket:
     def _wait_for_turn(self, timeout: float | None, deadline: float | None) -> None:
         """Wait until something may be queued."""
         connection = self._connection
-        high_water = connection.limits.write_high_water
-
-        def has_room() -> bool:
-            return connection.buffered <= high_water or connection.state is not State.OPEN
-
-        if not has_room() and not self._driver.wait(has_room, deadline) and self.ending is None:
+        if not self._wait_for_room(connection.limits.write_high_water, deadline):
             raise TimeoutError(f"not sent: there was no room within {timeout:g} s; nothing was queued")
         if connection.state is not State.OPEN:
             raise closed_error(self._wait_for_end(timeout, deadline))
+
+    def _wait_for_room(self, mark: int, deadline: float | None) -> bool:
+        """Wait until no more than that is queued, or the connection is ending; return whether that came in time."""
+        connection = self._connection
+
+        def has_room() -> bool:
+            return connection.buffered <= mark or connection.state is not State.OPEN
+
+        return has_room() or self._driver.wait(has_room, deadline) or self.ending is not None
 
     def _write(self, what: str, timeout: float | None, deadline: float | None) -> None:
         """Wait until everything that is queued now is with the operating system."""
@@ -302,6 +283,16 @@ class WebSocket:
     def _ended(self) -> bool:
         return self.ending is not None
 
+    def add_done_callback(self, callback: Callable[[WebSocket], object]) -> None:
+        """Have something called when the connection has ended, or at once if it has.
+
+        As with the futures of threads, it is called once, with this object, whose ``ending`` is set, by the thread that
+        finds out: one that waits in a method of this object. (There is no other.)
+        """
+        driver = self._driver
+        with driver.lock:
+            driver.call_when_lost(lambda: callback(self))
+
     def __enter__(self: _Self) -> _Self:
         return self
 
@@ -317,39 +308,11 @@ class WebSocket:
 
     # From the driver.
 
-    def wants_data(self) -> bool:
-        """Whether there is room for more messages."""
-        return not self._queue.full
-
-    def has_unread(self) -> bool:
-        """Whether there are messages that nobody has taken yet."""
-        return bool(self._queue)
-
-    def handle_events(self, events: list[Event]) -> None:
-        """Take the core's events."""
-        for event in events:
-            if isinstance(event, Message):
-                self._queue.put(event)
-            elif isinstance(event, PongReceived):
-                self._settle_pongs(event)
-            elif isinstance(event, Disconnected):
-                self._finish(event)
-
-    def _settle_pongs(self, event: PongReceived) -> None:
-        if event.rtt is None or event.payload not in self._pongs:
-            return
-        # A pong settles the earlier pings as well.
-        for payload in list(self._pongs):
-            self._pongs.pop(payload).rtt = event.rtt
-            if payload == event.payload:
-                break
+    def _settle(self, pong: Pong, rtt: float) -> None:
+        pong.rtt = rtt
 
     def _finish(self, ending: Disconnected) -> None:
-        self.ending = ending
-        self._pongs.clear()
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end(ending)
+        """The driver wakes all threads that wait."""
 
 
 class Pong:

@@ -1,0 +1,52 @@
+"""Every row of the endings table over sockets: both adapters with both codecs, against a peer that is a bare socket.
+
+All are played in one go by driver processes (see ``docs/lifecycle.md``); each test looks at what came of one. A driver
+also says what a row left behind: tasks, threads, descriptors, words in the log.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from wsframe.testing.lifecycle import ROWS
+from wsframe.testing.lifecycle._certificates import Certificates
+from wsframe.testing.lifecycle._libraries import OURS, Library
+from wsframe.testing.lifecycle._run import Result, can_be_played, play_all
+from wsframe.testing.lifecycle._verdict import expected_row
+
+TABLE = {row.name: row for row in ROWS}
+PLAYABLE = [row for row in ROWS if can_be_played(row)]
+LIBRARIES = [library for library in OURS if library.missing() is None]
+
+#: Mostly they wait, so there can be more of them than processors.
+JOBS = 6 * (os.cpu_count() or 2)
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Result]:
+    with Certificates() as certificates:
+        played = play_all(PLAYABLE, LIBRARIES, certificates, table=TABLE, jobs=JOBS)
+    return {result.library.name: result for result in played}
+
+
+def test_there_is_a_driver_for_every_codec_here(results: dict[str, Result]) -> None:
+    assert {name.partition(":")[0] for name in results} == {"aio", "sync"}
+    for name, result in results.items():
+        assert result.problem is None, f"{name}: {result.problem}"
+        assert result.version.endswith(name.partition(":")[2])
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
+@pytest.mark.parametrize("name", [row.name for row in PLAYABLE])
+def test_row(results: dict[str, Result], library: Library, name: str) -> None:
+    result, row = results[library.name], TABLE[name]
+    assert library.adapter is not None
+    if expected_row(row, library.adapter, TABLE) is None:
+        assert name not in result.outcomes
+        return
+    outcome = result.outcomes[name]
+    assert name not in result.wrong, "\n".join([*result.wrong[name], f"told: {outcome.told}"])
+    assert outcome.over
+    assert not outcome.left

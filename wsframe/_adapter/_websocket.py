@@ -1,0 +1,126 @@
+"""What the ``WebSocket`` classes of the adapters have in common: what it is, its queue, and its pings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from .._connection import Connection
+from .._enums import Role, State
+from .._events import Disconnected, Event, Message, PongReceived
+from .._http import Request, Response
+from ._queue import ReceiveQueue
+
+__all__ = ["BytesLike", "WebSocketBase", "check_message"]
+
+BytesLike = bytes | bytearray | memoryview
+
+PongT = TypeVar("PongT")
+
+
+class WebSocketBase(Generic[PongT]):
+    """An open WebSocket, without the ways to wait for anything.
+
+    Attributes:
+        request: the opening handshake's request.
+        response: its response; None on a server.
+        ending: how the connection ended; None while it has not.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        request: Request,
+        response: Response | None,
+        on_end: Callable[[Disconnected], None] | None,
+    ) -> None:
+        self.request = request
+        self.response = response
+        self.ending: Disconnected | None = None
+        self._on_end = on_end
+        self._connection = connection
+        self._queue = ReceiveQueue(connection.limits)
+        # By payload: those who wait for the pongs, in the order of the pings.
+        self._pongs: dict[bytes, PongT] = {}
+
+    @property
+    def role(self) -> Role:
+        """Which side of the connection this is."""
+        return self._connection.role
+
+    @property
+    def state(self) -> State:
+        """OPEN, CLOSING or CLOSED."""
+        return self._connection.state
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The agreed subprotocol."""
+        return self._connection.subprotocol
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds of the last round trip of a ping, or None before the first."""
+        return self._connection.latency
+
+    @property
+    def close_code(self) -> int | None:
+        """The Close code to tell an application, as in ``Disconnected.code``; None while open."""
+        return None if self.ending is None else self.ending.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The peer's reason, or ""; None while open."""
+        return None if self.ending is None else self.ending.reason
+
+    # From the loop that drives the connection.
+
+    def wants_data(self) -> bool:
+        """Whether there is room for more messages."""
+        return not self._queue.full
+
+    def has_unread(self) -> bool:
+        """Whether there are messages that nobody has taken yet."""
+        return bool(self._queue)
+
+    def handle_events(self, events: list[Event]) -> None:
+        """Take the core's events."""
+        for event in events:
+            if isinstance(event, Message):
+                self._queue.put(event)
+            elif isinstance(event, PongReceived):
+                self._settle_pongs(event)
+            elif isinstance(event, Disconnected):
+                self.ending = event
+                self._finish(event)
+                self._pongs.clear()
+                on_end, self._on_end = self._on_end, None
+                if on_end is not None:
+                    on_end(event)
+
+    def _settle_pongs(self, event: PongReceived) -> None:
+        if event.rtt is None or event.payload not in self._pongs:
+            return
+        # A pong settles the earlier pings as well.
+        for payload in list(self._pongs):
+            self._settle(self._pongs.pop(payload), event.rtt)
+            if payload == event.payload:
+                break
+
+    def _settle(self, pong: PongT, rtt: float) -> None:
+        """The answer to a ping has come, after ``rtt`` seconds."""
+        raise NotImplementedError
+
+    def _finish(self, ending: Disconnected) -> None:
+        """The connection has ended: wake whoever waits for anything."""
+        raise NotImplementedError
+
+
+def check_message(message: object) -> None:
+    """Only ``str`` and bytes-like data are messages.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(message, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")

@@ -1,0 +1,88 @@
+"""Every way in which a connection can end, as data: who does what, and the one ending that the application gets.
+
+A `Row` is a script for both sides and the ending it must lead to. ``ROWS`` is the whole table. The tests of the core
+and of the adapters play it, and ``docs/endings.md`` is written from it.
+"""
+
+from __future__ import annotations
+
+from ._acts import (
+    Act,
+    Answer,
+    AnswerClose,
+    AnswerPings,
+    ApplicationAct,
+    Await,
+    Block,
+    BreakTLS,
+    CallAbort,
+    CallClose,
+    CallSend,
+    Cancel,
+    CutTLS,
+    Detach,
+    FailTLS,
+    Fin,
+    KeepSending,
+    LoseTransport,
+    NetworkError,
+    NobodyListens,
+    Opening,
+    Pass,
+    PeerAct,
+    Raise,
+    ReadAgain,
+    Reset,
+    Return,
+    SendBytes,
+    SendClose,
+    SendEarly,
+    SendFrame,
+    Shutdown,
+    Stall,
+    StopReading,
+)
+from ._docs import endings_page
+from ._row import Instead, Row
+from ._table import ROWS
+
+__all__ = [
+    "ROWS",
+    "Act",
+    "Answer",
+    "AnswerClose",
+    "AnswerPings",
+    "ApplicationAct",
+    "Await",
+    "Block",
+    "BreakTLS",
+    "CallAbort",
+    "CallClose",
+    "CallSend",
+    "Cancel",
+    "CutTLS",
+    "Detach",
+    "FailTLS",
+    "Fin",
+    "Instead",
+    "KeepSending",
+    "LoseTransport",
+    "NetworkError",
+    "NobodyListens",
+    "Opening",
+    "Pass",
+    "PeerAct",
+    "Raise",
+    "ReadAgain",
+    "Reset",
+    "Return",
+    "Row",
+    "SendBytes",
+    "SendClose",
+    "SendEarly",
+    "SendFrame",
+    "Shutdown",
+    "Stall",
+    "StopReading",
+    "endings_page",
+]
