@@ -25,7 +25,6 @@ import contextlib
 import gc
 import importlib
 import logging
-import os
 import socket
 import struct
 import sys
@@ -39,6 +38,7 @@ import framebuilder as fb
 import wsframe
 import wsframe.aio
 import wsframe.sync
+from adapterhelpers import descriptors, resident
 from aiohelpers import client_context, server_context
 from wsframe import Cause, Disconnected, Request, Response
 
@@ -205,25 +205,12 @@ def _refuse(request: Request) -> Response | None:
 # What is measured.
 
 
-def _resident() -> int:
-    """Bytes of memory that the process has."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except FileNotFoundError:
-        return 0
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
-
 def _state() -> tuple[int, int, int, int, int]:
     return (
         len(gc.get_objects()),
-        _resident(),
+        resident(),
         sys.getallocatedblocks(),
-        _descriptors(),
+        descriptors(),
         threading.active_count(),
     )
 
@@ -512,7 +499,7 @@ def main() -> int:
 
     def report(turn: int) -> None:
         if (turn + 1) % 1000 == 0:
-            print(f"{turn + 1} cycles, {_resident() >> 10} KiB", flush=True)
+            print(f"{turn + 1} cycles, {resident() >> 10} KiB", flush=True)
 
     with quiet():
         if arguments.adapter == "aio":

@@ -19,7 +19,6 @@ import collections
 import contextlib
 import gc
 import itertools
-import os
 import random
 import sys
 import threading
@@ -28,6 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import adapterhelpers
 import wsframe.aio
 import wsframe.sync
 from links import HARMFUL, HARMLESS, Fault, Link
@@ -316,7 +316,7 @@ def run(
         until: whether it is enough.
         say: is told how it goes.
     """
-    threads, descriptors, kept = set(threading.enumerate()), _descriptors(), _kept()
+    threads, descriptors, kept = set(threading.enumerate()), adapterhelpers.descriptors(), _kept()
     soak, began = Soak(seed), time.monotonic()
     resident: list[tuple[float, int]] = []
     lock = threading.Lock()
@@ -341,7 +341,7 @@ def run(
 
     async def watch() -> None:
         while True:
-            resident.append((time.monotonic(), _resident()))
+            resident.append((time.monotonic(), adapterhelpers.resident()))
             say(f"{time.monotonic() - began:6.0f} s, {soak.done} conversations, {resident[-1][1] >> 10} KiB")
             await asyncio.sleep(5)
 
@@ -391,7 +391,7 @@ def run(
 
 def _growth(resident: list[tuple[float, int]]) -> int:
     """How much memory has grown since the first fifth."""
-    resident.append((time.monotonic(), _resident()))
+    resident.append((time.monotonic(), adapterhelpers.resident()))
     begin, end = resident[0][0], resident[-1][0]
     warm = [size for moment, size in resident if moment - begin <= (end - begin) / 5]
     return resident[-1][1] - max(warm)
@@ -400,8 +400,8 @@ def _growth(resident: list[tuple[float, int]]) -> int:
 def _leftovers(threads: set[threading.Thread], descriptors: int, kept: collections.Counter[str]) -> list[str]:
     left = [f"a thread is left: {thread}" for thread in set(threading.enumerate()) - threads]
     gc.collect()
-    if _descriptors() > descriptors:
-        left.append(f"{_descriptors() - descriptors} descriptors are left")
+    if adapterhelpers.descriptors() > descriptors:
+        left.append(f"{adapterhelpers.descriptors() - descriptors} descriptors are left")
     return left + [f"{count} {name} objects are left" for name, count in (_kept() - kept).items()]
 
 
@@ -414,18 +414,6 @@ def _kept() -> collections.Counter[str]:
 
 #: What there is one of for each connection.
 _CONNECTIONS = {"Connection", "WebSocket", "Channel", "Driver", "ServerConnection"}
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-
-
-def _resident() -> int:
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except FileNotFoundError:
-        return 0
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What the adapters do alike: answer a request, and judge how a handler or a block of code was left."""
+"""What the adapters do alike: answer a request, name a failure, judge how a handler or a block was left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._http import Response
 from .._server import Server
 from ._exceptions import ConnectionClosed
 
-__all__ = ["answer", "answer_failure", "application_error", "code_for_leaving", "is_end_of"]
+__all__ = ["answer", "answer_failure", "application_error", "cause_of", "code_for_leaving", "is_end_of"]
 
 
 def answer(endpoint: Server, response: Response | None) -> list[Event]:
@@ -33,6 +33,20 @@ def application_error(ending: Disconnected) -> BaseException | None:
     """What went wrong in the application's code in an opening handshake that was refused for that."""
     error = ending.error
     return error if ending.cause is Cause.REJECTED and not isinstance(error, HandshakeError) else None
+
+
+def cause_of(exc: BaseException | None, tls_error: type[BaseException]) -> Cause:
+    """What an exception of a transport is called.
+
+    Args:
+        exc: the exception; None where nobody says why.
+        tls_error: those of TLS. (Nothing in here imports ``ssl``.)
+    """
+    if isinstance(exc, tls_error):
+        return Cause.TLS_ERROR
+    if isinstance(exc, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
+        return Cause.RESET
+    return Cause.TRANSPORT_ERROR
 
 
 def is_end_of(ending: Disconnected | None, exc: BaseException) -> bool:

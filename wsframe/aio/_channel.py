@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from .._adapter._conduct import cause_of
 from .._adapter._owner import Nobody, Owner
 from .._client import Client
 from .._config import Limits
@@ -22,7 +22,7 @@ from .._enums import Cause, State, Transport
 from .._events import Event
 from .._server import Server
 
-__all__ = ["Channel", "Tap", "cause_of", "logger"]
+__all__ = ["Channel", "Tap", "logger"]
 
 logger = logging.getLogger("wsframe")
 
@@ -157,7 +157,7 @@ class Channel(asyncio.BufferedProtocol):
             # uvloop does not say so when it was the end of the stream; where we closed, this changes nothing.
             self._write_over = True
             self._deliver(self.endpoint.receive_eof)
-        self.end(exc, cause_of(exc))
+        self.end(exc, cause_of(exc, ssl_module.SSLError))
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -432,15 +432,3 @@ class Channel(asyncio.BufferedProtocol):
         for waiter in self._room_waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def cause_of(exc: BaseException | None) -> Cause:
-    """What an exception of the transport is called."""
-    if isinstance(exc, ssl_module.SSLError):
-        return Cause.TLS_ERROR
-    if isinstance(exc, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
-        return Cause.RESET
-    if isinstance(exc, OSError) and exc.errno == errno.ENOTCONN:
-        # Of a socket that was connected, and has been reset before it was asked for anything.
-        return Cause.RESET
-    return Cause.TRANSPORT_ERROR

@@ -8,7 +8,7 @@ import ssl as ssl_module
 from collections.abc import Generator, Sequence
 from typing import Any, Unpack
 
-from .._adapter._conduct import code_for_leaving
+from .._adapter._conduct import cause_of, code_for_leaving
 from .._adapter._owner import ClientOpening
 from .._adapter._settings import ConnectionOptions, Settings, settings_for
 from .._client import USER_AGENT, Client
@@ -16,7 +16,7 @@ from .._enums import Cause, Role
 from .._events import Event, Opened
 from .._http import Response
 from .._negotiate import HeaderItems
-from ._channel import Channel, Tap, cause_of
+from ._channel import Channel, Tap
 from ._dial import dial
 from ._tls import start_tls
 from ._websocket import WebSocket
@@ -122,7 +122,7 @@ class connect:  # noqa: N801
             if deadline.expired():
                 opening.time_out()
             else:
-                channel.end(exc, cause_of(exc))
+                channel.end(exc, cause_of(exc, ssl_module.SSLError))
         except BaseException:
             opening.abandon()
             raise

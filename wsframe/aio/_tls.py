@@ -8,9 +8,10 @@ import functools
 import ssl as ssl_module
 from typing import cast
 
+from .._adapter._conduct import cause_of
 from .._config import Timeouts
 from .._enums import Cause
-from ._channel import Channel, cause_of
+from ._channel import Channel
 
 __all__ = ["start_tls"]
 
@@ -49,7 +50,7 @@ async def start_tls(
             channel.endpoint.receive_eof()
             channel.end(None, Cause.TRANSPORT_ERROR)
         else:
-            channel.end(exc, cause_of(exc))
+            channel.end(exc, cause_of(exc, ssl_module.SSLError))
         return
     if secure is None:
         # Behind what knows why, if that is under way.

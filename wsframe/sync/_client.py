@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket as socket_module
 import ssl as ssl_module
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Unpack
 
+from .._adapter._conduct import cause_of
 from .._adapter._owner import ClientOpening
 from .._adapter._settings import ConnectionOptions, settings_for
 from .._client import USER_AGENT, Client
@@ -18,7 +21,7 @@ from .._negotiate import HeaderItems
 from ._dial import dial
 from ._driver import Driver
 from ._tls import TlsTransport
-from ._transport import cause_of, open_transport, prepare
+from ._transport import open_transport, prepare
 from ._websocket import WebSocket
 
 __all__ = ["connect"]
@@ -104,7 +107,7 @@ class _Opening(ClientOpening[WebSocket]):
         try:
             if self._sock is None:
                 self._sock = dial(endpoint.uri.host, endpoint.uri.port, deadline)
-            self._addresses = self._sock.getsockname(), self._sock.getpeername()
+            self._addresses = self._sock.getsockname(), _peer_of(self._sock)
             prepare(self._sock)
             transport = (
                 open_transport(self._sock)
@@ -125,7 +128,7 @@ class _Opening(ClientOpening[WebSocket]):
         if isinstance(exc, TimeoutError) and monotonic() >= deadline:
             events = endpoint.handle_timeout(monotonic())
         else:
-            events = endpoint.receive_error(exc, cause_of(exc))
+            events = endpoint.receive_error(exc, cause_of(exc, ssl_module.SSLError))
         self.handle_events(events + endpoint.transport_closed())
 
     def abandon(self) -> None:
@@ -151,3 +154,17 @@ class _Opening(ClientOpening[WebSocket]):
             remote_address=remote,
         )
         self._websocket.handle_events(rest)
+
+
+def _peer_of(sock: socket_module.socket) -> Any:
+    """The peer's address.
+
+    Raises:
+        ConnectionResetError: it has reset the connection already, and the system has said so already.
+    """
+    try:
+        return sock.getpeername()
+    except OSError as exc:
+        if exc.errno != errno.ENOTCONN:
+            raise
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, TypeVar
 
+from .._adapter._conduct import cause_of
 from .._adapter._owner import Nobody, Owner
 from .._client import Client
 from .._connection import Connection
@@ -26,7 +27,7 @@ from .._enums import State, Transport
 from .._events import Event
 from .._server import Server
 from ._poll import Waker, earliest, wait_ready
-from ._transport import Buffer, SyncTransport, cause_of
+from ._transport import Buffer, SyncTransport
 
 __all__ = ["Driver", "logger"]
 
@@ -266,8 +267,7 @@ class Driver:
             return
         read = self._may_read()
         if read and transport.waits and not self._pending:
-            if timeout is None or timeout > _LOOK_AGAIN:
-                timeout = _LOOK_AGAIN
+            timeout = _LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN)
             self._receive(self._outside(transport.receive, timeout))
             return
         if read and (transport.waits or transport.buffered or timeout == 0):
@@ -457,7 +457,7 @@ class Driver:
         if not self.lost:
             # When it is that the transport is gone; of the calls that follow none can say so.
             self.endpoint.next_timeout(monotonic())
-            self._end(self.endpoint.receive_error(exc, cause_of(exc)))
+            self._end(self.endpoint.receive_error(exc, cause_of(exc, ssl_module.SSLError)))
 
     def _end(self, events: list[Event]) -> None:
         """The transport is gone, or is dropped."""

@@ -234,8 +234,8 @@ class Server:
         Args:
             code: the Close code, 1001 (going away) unless another is wanted.
             reason: at most 123 bytes as UTF-8.
-            timeout: seconds until the deadline; ``close_timeout``, which each connection has in any case, unless
-                another is wanted.
+            timeout: seconds until the deadline; without it that comes half a second after the ``close_timeout`` that
+                each connection has in any case.
 
         Returns:
             how many of the connections that were there ended how.

@@ -13,20 +13,16 @@ from __future__ import annotations
 
 import _socket
 import contextlib
-import errno
 import socket
 import ssl as ssl_module
 import struct
 from typing import Protocol
-
-from .._enums import Cause
 
 __all__ = [
     "Buffer",
     "PlainTransport",
     "PolledTransport",
     "SyncTransport",
-    "cause_of",
     "open_transport",
     "prepare",
     "some_of",
@@ -307,15 +303,3 @@ def some_of(buffers: list[Buffer], size: int) -> Buffer:
         taken.append(buffer)
         size -= len(buffer)
     return b"".join(taken)
-
-
-def cause_of(exc: BaseException) -> Cause:
-    """What an exception of a socket is called."""
-    if isinstance(exc, ssl_module.SSLError):
-        return Cause.TLS_ERROR
-    if isinstance(exc, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
-        return Cause.RESET
-    if isinstance(exc, OSError) and exc.errno == errno.ENOTCONN:
-        # Of a socket that was connected, and has been reset before it was asked for anything.
-        return Cause.RESET
-    return Cause.TRANSPORT_ERROR

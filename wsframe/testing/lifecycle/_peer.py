@@ -98,15 +98,8 @@ class Peer:
         return self._reading and self.end is None and not self.closed
 
     def _read(self) -> None:
-        try:
-            data = self.sock.recv(_CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._note_end("RST")
-            return
+        data = self._receive()
         if not data:
-            self._note_end("FIN")
             return
         if self._tls is None:
             self._take(data)
@@ -115,6 +108,19 @@ class Peer:
         # Reading would begin the handshake, which may be the point of a row not to have.
         if self.secured:
             self._read_tls()
+
+    def _receive(self) -> bytes:
+        """What has come; empty, too, when there is nothing and when it is over, which is noted."""
+        try:
+            data = self.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            self._note_end("RST")
+            return b""
+        if not data:
+            self._note_end("FIN")
+        return data
 
     def _read_tls(self) -> None:
         assert self._tls is not None
@@ -237,20 +243,7 @@ class Peer:
                 raise TooLate("TLS handshake")
             ready, _, _ = select.select([self.sock], [], [], 0.05)
             if ready:
-                self._feed_handshake()
-
-    def _feed_handshake(self) -> None:
-        try:
-            data = self.sock.recv(_CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._note_end("RST")
-            return
-        if data:
-            self._incoming.write(data)
-        else:
-            self._note_end("FIN")
+                self._incoming.write(self._receive())
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send bytes, and read meanwhile. What the other side does not want any more is lost."""
