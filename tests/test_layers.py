@@ -23,7 +23,7 @@ ROOT = "__init__"
 #: From the ground up. A room may import from its own floor and from below, and no two rooms may import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_version", "_enums", "_errors", "_config"),
-    ("_codec", "_codec_py"),
+    ("_codec", "_codec_py", "_fastpath", "_fastpath_py"),
     ("_backend",),
     ("_frames",),
     ("_describe", "_events", "_state", "_timers", "_extension", "_deflate"),
@@ -41,10 +41,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 FLOOR = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
 #: They can be copied out, compiled, and swapped for one another: they import nothing from the package at all.
-LEAVES = {"_codec", "_codec_py"}
+LEAVES = {"_codec", "_codec_py", "_fastpath", "_fastpath_py"}
 
 #: The compiled codec has the types of its twin, which only a type checker reads.
-STUBS = {("_codec", "_codec_py")}
+STUBS = {("_codec", "_codec_py"), ("_fastpath", "_fastpath_py")}
 
 #: No I/O, no clock, no chance and no logging up to `_adapter`, that included.
 PURE_UP_TO = FLOOR["_adapter"]

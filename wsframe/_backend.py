@@ -11,7 +11,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import _codec_py
+from . import _codec_py, _fastpath_py
 
 __all__ = [
     "Assembler",
@@ -21,6 +21,7 @@ __all__ = [
     "MaskingKeys",
     "Message",
     "MessageChunk",
+    "Traffic",
     "apply_mask",
     "backend",
     "backend_description",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         encode_frame,
         encode_header,
     )
+    from ._fastpath_py import Traffic
 
 
 def _load() -> tuple[Any, str, str]:
@@ -68,6 +70,8 @@ def _load() -> tuple[Any, str, str]:
 _codec_module, backend, backend_description = _load()
 for _name in _codec_py.__all__:
     globals()[_name] = getattr(_codec_module, _name)
+for _name in _fastpath_py.__all__:
+    globals()[_name] = getattr(_fastpath_py, _name)
 
 
 # Pickles name these functions and not the codec's classes, so that one written with one codec loads with the other.

@@ -144,7 +144,7 @@ class _ClientHandshake(Lifecycle):
         self.agreed: tuple[Response, str | None, list[PerMessageExtension]] | None = None
         self._write(request)
         self._timers.start(Timer.OPEN, self.timeouts.open)
-        self._untimed = True
+        self.traffic.untimed = True
 
     @property
     def leftover(self) -> bytes:
@@ -163,7 +163,7 @@ class _ClientHandshake(Lifecycle):
         self._tick(now)
         events: list[Event] = []
         if data:
-            self._last_received = now
+            self.traffic.last_received = now
         if self._discard or not data:
             return events
         self._reader.feed(data)

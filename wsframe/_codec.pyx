@@ -755,15 +755,23 @@ cdef class Decoder:
 
     def feed(self, data):
         """Take received bytes; ``decode`` does the work. See ``_codec_py.Decoder``."""
+        self._feed(data, -1)
+
+    cdef int _feed(self, data, Py_ssize_t size) except -1:
+        """Take bytes: the first ``size``, or all when that is -1."""
         cdef Py_buffer view
         cdef bint taken = False
         # First, for it may run Python code.
         get_buffer(data, &view)
         try:
+            if size > view.len or size < -1:
+                raise ValueError(f"cannot take {size} bytes of {view.len}")
             self._begin_work()
         except:
             PyBuffer_Release(&view)
             raise
+        if size == -1:
+            size = view.len
         try:
             if self._borrowed:
                 self._keep_rest()
@@ -774,13 +782,14 @@ cdef class Decoder:
                 self._borrowed = taken = True
                 self._input = <const uint8_t *>view.buf
                 self._position = 0
-                self._end = view.len
+                self._end = size
             else:
-                self._append(<const uint8_t *>view.buf, view.len)
+                self._append(<const uint8_t *>view.buf, size)
         finally:
             if not taken:
                 PyBuffer_Release(&view)
             self._busy = False
+        return 0
 
     cdef int _begin_work(self) except -1:
         if self._busy:
@@ -884,6 +893,14 @@ cdef class Decoder:
         finally:
             self._busy = False
         return frame
+
+    def receive(self, buffer, size, list out not None):
+        """``feed`` the first bytes of a buffer and ``decode``, in one step. See ``_codec_py.Decoder``."""
+        size = PyNumber_Index(size)
+        if size < 0:
+            raise ValueError(f"cannot take {size} bytes")
+        self._feed(buffer, size)
+        return self.decode(out)
 
     cdef Frame _run(self, list out):
         cdef const uint8_t *data = self._input

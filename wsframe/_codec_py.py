@@ -261,6 +261,12 @@ def _bytes(data: BytesLike) -> bytes:
     return data if type(data) is bytes else bytes(memoryview(data))
 
 
+def _check_list(out: object) -> None:
+    if type(out) is not list:
+        # The compiled one cannot call what a subclass makes of append.
+        raise TypeError(f"Argument 'out' has incorrect type (expected list, got {type(out).__name__})")
+
+
 def _key(key: BytesLike) -> bytes:
     key = _bytes(key)
     if len(key) != 4:
@@ -649,9 +655,7 @@ class Decoder:
         Any other exception that ends it halfway, such as MemoryError, ends the decoder in the same way: going on with a
         lost place in the input would mean to take payload for headers.
         """
-        if type(out) is not list:
-            # The compiled one cannot call what a subclass makes of append.
-            raise TypeError(f"Argument 'out' has incorrect type (expected list, got {type(out).__name__})")
+        _check_list(out)
         self.has_more = False
         if self._failed:
             return None
@@ -665,6 +669,24 @@ class Decoder:
         if frame is None:
             self._budget = _BUDGET
         return frame
+
+    def receive(self, buffer: BytesLike, size: int, out: list[Any]) -> Frame | None:
+        """``feed`` the first ``size`` bytes of a buffer and ``decode``, in one step.
+
+        Raises:
+            ValueError: the buffer has less than that.
+            CodecError: as ``decode``.
+        """
+        _check_list(out)
+        size = index(size)
+        if size < 0:
+            raise ValueError(f"cannot take {size} bytes")
+        view = memoryview(buffer)
+        if size > view.nbytes:
+            raise ValueError(f"cannot take {size} bytes of {view.nbytes}")
+        # Only the part that is wanted is copied, where it can be cut out.
+        self.feed(bytes(view[:size]) if view.format == "B" and view.ndim == 1 else bytes(view)[:size])
+        return self.decode(out)
 
     def _give_up(self) -> None:
         """Keep nothing of what a failed connection has sent."""

@@ -58,6 +58,12 @@ class Connection(Sending):
         trailing_data: bytes that were received after the opening handshake; their events come out of the first
             ``receive_data``.
 
+    Attributes:
+        subprotocol: the agreed one, or None.
+        extensions: the agreed ones.
+        decoder: what received bytes go through; lent to the fast path of an adapter.
+        traffic: what went through so far, and whether anything out of the ordinary is going on; as well.
+
     Raises:
         LocalProtocolError: more than one extension.
     """
@@ -65,15 +71,13 @@ class Connection(Sending):
     __slots__ = (
         "_assembler",
         "_decode_text",
-        "_decoder",
         "_eof_waiting",
-        "_in_order",
         "_inflated",
         "_last_message",
         "_last_word",
         "_stream",
+        "decoder",
         "extensions",
-        "has_more",
         "subprotocol",
     )
 
@@ -98,7 +102,7 @@ class Connection(Sending):
         self.extensions = tuple(extensions)
         self._stream = stream
         self._decode_text = decode_text
-        self._decoder = Decoder(
+        self.decoder = Decoder(
             role is Role.SERVER,
             self.limits.max_message_size,
             self.limits.max_fragments,
@@ -113,22 +117,28 @@ class Connection(Sending):
         self._last_word: Frame | RemoteProtocolError | None = None
         self._eof_waiting = False
         # Open, and nobody has to be told when messages come.
-        self._in_order = self.timeouts.idle is None
+        self.traffic.in_order = not self._idle_watched
+        self._note_plain()
         self._keepalive.start()
         # When the last message came, or went.
         self._last_message: float | None = None
         if self.timeouts.idle is not None:
             self._timers.start(Timer.IDLE, self.timeouts.idle)
-        self._untimed = True
-        self.has_more = bool(trailing_data)
+        self.traffic.untimed = True
+        self.traffic.has_more = bool(trailing_data)
         if trailing_data:
             # Not borrowed: the first receive_data may be far away.
-            self._decoder.feed(bytes(trailing_data))
+            self.decoder.feed(bytes(trailing_data))
 
     @property
     def connection(self) -> Connection:
         """This object itself: a bare connection is open from the start."""
         return self
+
+    @property
+    def has_more(self) -> bool:
+        """``receive_data`` stopped at its bound of work: call ``receive_data(b"", now)`` before reading on."""
+        return self.traffic.has_more
 
     @property
     def latency(self) -> float | None:
@@ -147,31 +157,52 @@ class Connection(Sending):
             data: received bytes; b"" to go on with what is kept when ``has_more`` is set.
             now: the time in seconds on any monotonic clock.
         """
-        if self._untimed:
+        traffic = self.traffic
+        if traffic.untimed:
             self._tick(now)
         else:
             self._now = now
         events: list[Event] = []
         if self._discard:
             return events
-        decoder = self._decoder
+        decoder = self.decoder
         if data:
-            self._last_received = now
-            self._keepalive.alive = True
+            traffic.last_received = now
+            traffic.alive = True
             decoder.feed(data)
-        if self._in_order and not self.has_more:
-            # Mostly there is nothing but plain data, and this is all there is to do.
-            try:
-                frame = decoder.decode(events)
-            except CodecError as exc:
-                self._conclude_after_messages(_without_traceback(exc), events)
-                return events
-            if frame is None:
-                self.has_more = decoder.has_more
-                return events
-            self._run(events, frame)
-        else:
+        if not traffic.in_order or traffic.has_more:
             self._run(events)
+            return events
+        # Mostly there is nothing but plain data, and this is all there is to do.
+        try:
+            frame = decoder.decode(events)
+        except CodecError as exc:
+            self._conclude_after_messages(_without_traceback(exc), events)
+            return events
+        if frame is None:
+            traffic.has_more = decoder.has_more
+        else:
+            self._run(events, frame)
+        return events
+
+    def take_decoded(self, events: list[Event], rest: Frame | CodecError | None, now: float) -> list[Event]:
+        """Go on where a fast path, to which ``decoder`` and ``traffic`` are lent, found something that is not plain.
+
+        Args:
+            events: the messages that ``decoder`` gave; nobody has seen them yet.
+            rest: what it returned or raised then; None if it stopped at its bound of work.
+            now: the time in seconds, as for ``receive_data``.
+
+        Returns:
+            ``events``, completed.
+        """
+        self._now = now
+        if rest is None:
+            self.traffic.has_more = self.decoder.has_more
+        elif isinstance(rest, CodecError):
+            self._conclude_after_messages(_without_traceback(rest), events)
+        else:
+            self._run(events, rest)
         return events
 
     def _run(self, events: list[Event], frame: Frame | None = None) -> None:
@@ -181,11 +212,11 @@ class Connection(Sending):
             events: where events go, and what was decoded before ``frame``.
             frame: the first thing that is not plain data, if that has been found already.
         """
-        decoder = self._decoder
+        decoder = self.decoder
         # After our Close data is read to find the peer's, and dropped.
         out: list[Event] = events if self.state is _OPEN else []
         begin = delivered = frames = 0
-        self.has_more = False
+        self.traffic.has_more = False
         try:
             if self._last_word is not None:
                 self._conclude(self._last_word, events)
@@ -195,7 +226,7 @@ class Connection(Sending):
                         begin = len(out)
                         frame = decoder.decode(out)
                         if frame is None:
-                            self.has_more = decoder.has_more
+                            self.traffic.has_more = decoder.has_more
                             break
                     delivered += _payload(out, begin)
                     frames += 1
@@ -208,17 +239,17 @@ class Connection(Sending):
                 except CodecError as exc:
                     self._conclude_after_messages(_without_traceback(exc), events)
                 frame = None
-                if self.has_more:
+                if self.traffic.has_more:
                     break
                 if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
-                    self.has_more = True
+                    self.traffic.has_more = True
                     break
         finally:
             # The caller may use its buffer for something else before it calls again, if it does.
             decoder.keep_rest()
         if self.timeouts.idle is not None and any(isinstance(event, _DATA) for event in events):
             self._last_message = self._now
-        if self._eof_waiting and not self.has_more:
+        if self._eof_waiting and not self.traffic.has_more:
             self._eof_waiting = False
             self._judge_eof()
 
@@ -248,7 +279,7 @@ class Connection(Sending):
         """
         if self.state is _OPEN and any(isinstance(event, _DATA) for event in events):
             self._last_word = last_word
-            self.has_more = True
+            self.traffic.has_more = True
         else:
             self._conclude(last_word, events)
 
@@ -301,12 +332,12 @@ class Connection(Sending):
 
     def _stop_receiving(self) -> None:
         super()._stop_receiving()
-        self.has_more = False
+        self.traffic.has_more = False
 
     # The end of the stream.
 
     def _on_eof(self, events: list[Event]) -> None:
-        if self.has_more:
+        if self.traffic.has_more:
             # What was received before is still to be delivered, and may be a Close.
             self._eof_waiting = True
         else:
@@ -314,14 +345,14 @@ class Connection(Sending):
 
     def _judge_eof(self) -> None:
         if self._cause is None and self._received is None:
-            self._terminate(Cause.TRUNCATED if self._decoder.pending else Cause.EOF)
+            self._terminate(Cause.TRUNCATED if self.decoder.pending else Cause.EOF)
         self._stop_receiving()
         self._verdict(Transport.CLOSE)
 
     def _deliver_rest(self, events: list[Event]) -> None:
         # What was received is delivered, but not without bound: it may be compressed a thousand times.
         delivered = 0
-        while self.has_more and not self._discard and delivered < _MAX_DRAINED:
+        while self.traffic.has_more and not self._discard and delivered < _MAX_DRAINED:
             before = len(events)
             self._run(events)
             delivered += _payload(events, before)
@@ -337,13 +368,13 @@ class Connection(Sending):
     def reading_paused(self, paused: bool) -> None:
         """The adapter stopped or resumed reading: keepalive is suspended, and starts afresh."""
         if self.state is State.OPEN:
-            self._keepalive.pause(paused, self._last_received)
-            self._untimed = True
+            self._keepalive.pause(paused, self.traffic.last_received)
+            self.traffic.untimed = True
 
     def _advance(self, fact: Fact) -> None:
         super()._advance(fact)
         if self.state is not State.OPEN:
-            self._in_order = False
+            self.traffic.in_order = self.traffic.plain = False
             # From now on it is the close timeout that watches.
             self._keepalive.stop()
             self._timers.stop(Timer.IDLE, Timer.WRITE)
@@ -352,7 +383,7 @@ class Connection(Sending):
         if self._message_sent:
             self._message_sent = False
             self._last_message = now
-        flushed = self._handed - self._unsent
+        flushed = self.traffic.handed - self.traffic.unsent
         if self._progress.wanted and self.state is _OPEN:
             self._progress.begin(now, flushed)
         return self._keepalive.tick(now, flushed)
@@ -361,14 +392,14 @@ class Connection(Sending):
         if timer is Timer.IDLE:
             self._idle(now)
         elif timer is Timer.WRITE:
-            if self._progress.is_stuck(now, self._handed - self._unsent, self.buffered):
+            if self._progress.is_stuck(now, self.traffic.handed - self.traffic.unsent, self.buffered):
                 self._give_up_on_slow_peer()
         elif timer is Timer.PING:
-            if self._keepalive.ping_is_due(self._last_received, now):
+            if self._keepalive.ping_is_due(self.traffic.last_received, now):
                 payload = self._random_bytes(4)
                 self._queue(Opcode.PING, payload)
-                self._keepalive.ping_sent(payload, now, self._queued)
-                self._untimed = True
+                self._keepalive.ping_sent(payload, now, self.traffic.queued)
+                self.traffic.untimed = True
         else:
             cause = self._keepalive.lost(timer, now)
             if cause is Cause.SLOW_PEER:

@@ -1,11 +1,12 @@
 """Keepalive and round-trip times of one connection (RFC 6455 s5.5.2, s5.5.3).
 
-Any received byte is a sign of life, so nothing has to be done when one comes but to set ``alive``. Deadlines that
-turn out to be too early are moved when they expire.
+Any received byte is a sign of life, so nothing has to be done when one comes but to set ``Traffic.alive``. Deadlines
+that turn out to be too early are moved when they expire.
 """
 
 from __future__ import annotations
 
+from ._backend import Traffic
 from ._config import Timeouts
 from ._enums import Cause
 from ._timers import Timer, Timers
@@ -24,7 +25,6 @@ class Keepalive:
     """When to ping, and when a silent peer is lost.
 
     Attributes:
-        alive: set by the connection when bytes come.
         latency: seconds of the last measured round trip, or None.
     """
 
@@ -36,13 +36,14 @@ class Keepalive:
         "_pending",
         "_timeouts",
         "_timers",
-        "alive",
+        "_traffic",
         "latency",
     )
 
-    def __init__(self, timeouts: Timeouts, timers: Timers) -> None:
+    def __init__(self, timeouts: Timeouts, timers: Timers, traffic: Traffic) -> None:
         self._timeouts = timeouts
         self._timers = timers
+        self._traffic = traffic
         self._pending: dict[bytes, float | None] = {}
         self._paused = False
         # The stream offset behind a keepalive ping that is still with the adapter, and what had left before.
@@ -50,7 +51,6 @@ class Keepalive:
         self._flushed = 0
         # When the last keepalive ping had left.
         self._left_at: float | None = None
-        self.alive = False
         self.latency: float | None = None
 
     def start(self, now: float | None = None) -> None:
@@ -114,7 +114,7 @@ class Keepalive:
     @property
     def unanswered_since(self) -> float | None:
         """When the last keepalive ping had left; None when something has come since, or nobody could have read it."""
-        return None if self.alive else self._left_at
+        return None if self._traffic.alive else self._left_at
 
     def tick(self, now: float, flushed: int) -> bool:
         """The time is known, and how many bytes of the stream have left; return whether a Ping still has to."""
@@ -143,21 +143,23 @@ class Keepalive:
             self._timers.start_at(Timer.PING, last_received + interval)
             return False
         self.start(now)
-        if not self.alive and (self._timers.running(Timer.PONG) or self._timers.running(Timer.GRACE)):
+        if not self._traffic.alive and (
+            self._timers.running(Timer.PONG) or self._timers.running(Timer.GRACE)
+        ):
             # The last one is still waited for.
             return False
         self._timers.stop(Timer.PONG, Timer.GRACE)
         if self._leaves_at is None:
             return True
         # The peer spoke since, but the last one has not even left: another would not fare better.
-        self.alive = False
+        self._traffic.alive = False
         self._watch(now)
         return False
 
     def ping_sent(self, payload: bytes, now: float, end: int) -> None:
         """A keepalive Ping was queued; it has left once ``end`` bytes of the stream have."""
         self.sent(payload, now)
-        self.alive = False
+        self._traffic.alive = False
         self._left_at = None
         self._leaves_at = end
         self._watch(now)
@@ -168,7 +170,7 @@ class Keepalive:
 
     def lost(self, timer: Timer, now: float) -> Cause | None:
         """PONG or GRACE has expired: why the peer is lost, or None while it is not."""
-        if self.alive:
+        if self._traffic.alive:
             return None
         if timer is Timer.PONG:
             self._timers.start(Timer.GRACE, GRACE, now)
@@ -181,8 +183,8 @@ class Heartbeat(Keepalive):
 
     __slots__ = ("_awaited", "_due", "_period")
 
-    def __init__(self, period: float, timeouts: Timeouts, timers: Timers) -> None:
-        super().__init__(timeouts, timers)
+    def __init__(self, period: float, timeouts: Timeouts, timers: Timers, traffic: Traffic) -> None:
+        super().__init__(timeouts, timers, traffic)
         self._period = period
         # The payload of the Ping that is not answered, and when the next is due.
         self._awaited: bytes | None = None
@@ -240,12 +242,12 @@ class Heartbeat(Keepalive):
     def lost(self, timer: Timer, now: float) -> Cause | None:
         """GRACE has expired: the peer is lost."""
         # Whatever else came is no answer.
-        self.alive = False
+        self._traffic.alive = False
         return Cause.PING_TIMEOUT if self._leaves_at is None else Cause.SLOW_PEER
 
 
-def keepalive_for(timeouts: Timeouts, timers: Timers) -> Keepalive:
+def keepalive_for(timeouts: Timeouts, timers: Timers, traffic: Traffic) -> Keepalive:
     """What those timeouts ask for."""
     if timeouts.heartbeat is None:
-        return Keepalive(timeouts, timers)
-    return Heartbeat(timeouts.heartbeat, timeouts, timers)
+        return Keepalive(timeouts, timers, traffic)
+    return Heartbeat(timeouts.heartbeat, timeouts, timers, traffic)

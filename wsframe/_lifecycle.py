@@ -5,6 +5,7 @@ The rules are in ``_state.py``. ``Connection``, ``Server`` and ``Client`` derive
 
 from __future__ import annotations
 
+from ._backend import Traffic
 from ._config import Limits, Timeouts
 from ._enums import Cause, Initiator, Role, State, Transport
 from ._events import CloseFrame, Disconnected, Event
@@ -30,26 +31,22 @@ class Lifecycle:
         "_discard",
         "_eof",
         "_error",
-        "_handed",
         "_initiator",
-        "_last_received",
         "_linger_wanted",
         "_now",
         "_out",
         "_phase",
-        "_queued",
         "_received",
         "_received_first",
         "_sent",
         "_timers",
         "_unanswered",
-        "_unsent",
-        "_untimed",
         "ending",
         "limits",
         "role",
         "state",
         "timeouts",
+        "traffic",
         "transport",
     )
 
@@ -60,11 +57,9 @@ class Lifecycle:
         self.timeouts = Timeouts() if timeouts is None else timeouts
         self.transport = Transport.OPEN
         self.ending: Disconnected | None = None
-        # Output: what waits in the core, and how many bytes were queued, handed out and not yet flushed.
+        self.traffic = Traffic()
+        # Output: what waits in the core.
         self._out: list[bytes] = []
-        self._queued = 0
-        self._handed = 0
-        self._unsent = 0
         # The facts.
         self._cause: Cause | None = None
         self._phase = state
@@ -75,11 +70,8 @@ class Lifecycle:
         self._received_first: bool | None = None
         self._eof = False
         self._discard = False
-        # Time. _untimed: something waits for the next call that brings a time.
         self._timers = Timers()
         self._now = 0.0
-        self._untimed = False
-        self._last_received: float | None = None
         # Seconds from the last byte to the first terminal fact, once the time of that is known.
         self._age: float | None = None
         self._age_known = False
@@ -105,7 +97,7 @@ class Lifecycle:
         if not out:
             return []
         self._out = []
-        self._handed = self._queued
+        self.traffic.handed = self.traffic.queued
         self._on_handed_out()
         return out
 
@@ -119,12 +111,12 @@ class Lifecycle:
         """
         if n < 0:
             raise ValueError(f"unsent({n}): there cannot be less than nothing")
-        self._unsent = min(n, self._handed)
+        self.traffic.unsent = min(n, self.traffic.handed)
 
     @property
     def buffered(self) -> int:
         """Bytes that are queued here or, as far as ``unsent`` told, with the adapter."""
-        return self._queued - self._handed + self._unsent
+        return self.traffic.queued - self.traffic.handed + self.traffic.unsent
 
     def receive_eof(self) -> list[Event]:
         """The peer will send no more (its FIN, or TLS close_notify). Idempotent."""
@@ -172,7 +164,7 @@ class Lifecycle:
     def next_timeout(self, now: float) -> float | None:
         """When to call ``handle_timeout``, on the clock of ``now``; None when there is nothing to wait for."""
         self._now = now
-        if self._untimed:
+        if self.traffic.untimed:
             self._tick(now)
         return self._timers.next()
 
@@ -192,7 +184,7 @@ class Lifecycle:
                 self._verdict(Transport.CLOSE)
             else:
                 self._on_timer(timer, now, events)
-        if self._untimed:
+        if self.traffic.untimed:
             self._tick(now)
         return events
 
@@ -207,11 +199,11 @@ class Lifecycle:
         """Go on where the endpoint of the opening handshake ended: its output, its counters, its clock."""
         mine = self._out
         self._out = before._out + mine
-        self._queued += before._queued
-        self._handed = before._handed
-        self._unsent = before._unsent
+        self.traffic.queued += before.traffic.queued
+        self.traffic.handed = before.traffic.handed
+        self.traffic.unsent = before.traffic.unsent
         self._now = before._now
-        self._last_received = before._last_received
+        self.traffic.last_received = before.traffic.last_received
         self._eof = before._eof
 
     # What derived classes add.
@@ -243,12 +235,12 @@ class Lifecycle:
 
     def _write(self, data: bytes) -> None:
         self._out.append(data)
-        self._queued += len(data)
+        self.traffic.queued += len(data)
 
     def _drop_output(self) -> None:
         """Throw away what was not handed out."""
         self._out = []
-        self._queued = self._handed
+        self.traffic.queued = self.traffic.handed
 
     def _advance(self, fact: Fact) -> None:
         """The only way from one state to another."""
@@ -286,7 +278,7 @@ class Lifecycle:
     def _start_close_timer(self) -> None:
         if not self._timers.running(Timer.CLOSE):
             self._timers.start(Timer.CLOSE, self.timeouts.close)
-        self._untimed = True
+        self.traffic.untimed = True
 
     def _linger(self) -> None:
         """Wait for the peer's EOF, but only so long once our bytes have left."""
@@ -294,24 +286,24 @@ class Lifecycle:
             self._verdict(Transport.CLOSE)
         elif self.transport not in (Transport.CLOSE, Transport.ABORT):
             self._linger_wanted = True
-            self._untimed = True
+            self.traffic.untimed = True
 
     def _tick(self, now: float) -> None:
         """Take note of the time: what was waiting for it begins to run."""
         self._now = now
         self._timers.tick(now)
         self._note_age(now)
-        if self._linger_wanted and not self._out and not self._unsent:
+        if self._linger_wanted and not self._out and not self.traffic.unsent:
             self._linger_wanted = False
             self._timers.start(Timer.LINGER, self.timeouts.linger, now)
-        self._untimed = self._on_tick(now) or self._linger_wanted
+        self.traffic.untimed = self._on_tick(now) or self._linger_wanted
 
     def _note_age(self, now: float) -> None:
         """How old the last byte is, and a ping: once, at the first time that is known after a terminal fact."""
         if self._cause is not None and not self._age_known:
             self._age_known = True
-            if self._last_received is not None:
-                self._age = max(0.0, now - self._last_received)
+            if self.traffic.last_received is not None:
+                self._age = max(0.0, now - self.traffic.last_received)
             since = self._unanswered_since()
             if since is not None:
                 self._unanswered = max(0.0, now - since)
@@ -334,7 +326,7 @@ class Lifecycle:
         self._advance(Fact.TRANSPORT_CLOSED)
         self._drop_output()
         self._timers.stop_all()
-        self._untimed = self._linger_wanted = False
+        self.traffic.untimed = self._linger_wanted = False
         self._stop_receiving()
         self._verdict(Transport.CLOSE)
         self.ending = Disconnected(

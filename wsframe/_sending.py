@@ -76,7 +76,7 @@ class Sending(Lifecycle):
         self._masks = role is Role.CLIENT
         self._hard_cap = self.limits.write_hard_cap
         self._idle_watched = self.timeouts.idle is not None
-        self._keepalive = keepalive_for(self.timeouts, self._timers)
+        self._keepalive = keepalive_for(self.timeouts, self._timers, self.traffic)
         self._progress = Progress(self.timeouts.write, self._timers)
         # The fragmented message in progress.
         self._fragment_opcode: Opcode | None = None
@@ -139,6 +139,7 @@ class Sending(Lifecycle):
             assert extension is not None
             payload = extension.encode(payload, first=first, final=final)
         self._fragment_opcode = None if final else opcode
+        self._note_plain()
         self._queue(
             opcode if first else Opcode.CONTINUATION, payload, final, first and self._fragment_compressed
         )
@@ -163,8 +164,7 @@ class Sending(Lifecycle):
     def _send(self, opcode: int, data: str | bytes) -> None:
         if self.state is not _OPEN or self._fragment_opcode is not None:
             self._check_idle_message()
-        if self._queued - self._handed + self._unsent > self._hard_cap:
-            self._check_cap()
+        self._check_cap()
         extension = self._extension
         if extension is not None:
             payload = _encode(data) if isinstance(data, str) else data
@@ -177,10 +177,26 @@ class Sending(Lifecycle):
         if self._idle_watched:
             self._touch()
 
+    def _note_plain(self) -> None:
+        """Whether the next message can be framed by whoever carries the bytes, without asking."""
+        self.traffic.plain = (
+            self.state is _OPEN
+            and self._extension is None
+            and self._fragment_opcode is None
+            and self._held_pong is None
+            and not self._idle_watched
+        )
+
+    def masking_keys(self) -> MaskingKeys:
+        """Return where this connection's masking keys come from (s5.3, s10.3)."""
+        if self._keys is None:
+            self._keys = MaskingKeys(self._random_bytes)
+        return self._keys
+
     def _touch(self) -> None:
         """A message went out: the idle timeout starts afresh once the time is known."""
         if self.timeouts.idle is not None:
-            self._message_sent = self._untimed = True
+            self._message_sent = self.traffic.untimed = True
 
     # Control frames.
 
@@ -205,7 +221,7 @@ class Sending(Lifecycle):
         self._queue(Opcode.PING, data)
         self._keepalive.sent(data, now)
         if now is None:
-            self._untimed = True
+            self.traffic.untimed = True
         return data
 
     def pong(self, payload: BytesLike = b"") -> None:
@@ -251,6 +267,7 @@ class Sending(Lifecycle):
             self._pongs_queued += size
         else:
             self._held_pong = payload
+            self._note_plain()
 
     def _release_pong(self) -> None:
         """Queue the pong that had to wait, unless the adapter itself still sits on pongs and there is no room."""
@@ -264,11 +281,12 @@ class Sending(Lifecycle):
             self._held_pong = None
             self._queue(Opcode.PONG, payload)
             self._pongs_queued += size
+        self._note_plain()
 
     def _count_pongs(self) -> None:
         """At the most as many bytes of pongs are still with the adapter as it has bytes at all."""
-        left = self._handed - self._unsent >= self._pongs_end
-        self._pongs_handed = 0 if left else min(self._pongs_handed, self._unsent)
+        left = self.traffic.handed - self.traffic.unsent >= self._pongs_end
+        self._pongs_handed = 0 if left else min(self._pongs_handed, self.traffic.unsent)
 
     # The output queue.
 
@@ -286,17 +304,17 @@ class Sending(Lifecycle):
         """
         if not n:
             # Mostly everything leaves at once.
-            self._unsent = 0
+            self.traffic.unsent = 0
             return
         super().unsent(n)
         if self.state is _OPEN and self._progress.want():
-            self._untimed = True
+            self.traffic.untimed = True
 
     def _on_handed_out(self) -> None:
         if self._pongs_queued:
             self._pongs_handed += self._pongs_queued
             self._pongs_queued = 0
-            self._pongs_end = self._handed
+            self._pongs_end = self.traffic.handed
         if self._close_queued is not None and self._sent is None:
             self._sent = self._close_queued
             if self._received_first is None:
@@ -318,9 +336,9 @@ class Sending(Lifecycle):
 
     def _check_cap(self) -> None:
         """The cap looks at what was queued before, so one message of any size always fits."""
-        if self._queued - self._handed + self._unsent <= self._hard_cap:
-            return
         waiting = self.buffered
+        if waiting <= self._hard_cap:
+            return
         self._give_up_on_slow_peer()
         raise SlowPeerError(
             f"{waiting} bytes wait for the peer, over write_hard_cap ({self.limits.write_hard_cap}):"
@@ -331,9 +349,7 @@ class Sending(Lifecycle):
         key = None
         if self._masks:
             # s5.3: the masking key is fresh for every frame, and cannot be predicted.
-            if self._keys is None:
-                self._keys = MaskingKeys(self._random_bytes)
-            key = self._keys.next()
+            key = (self._keys or self.masking_keys()).next()
         try:
             if key is None and len(data) >= _SEPARATE_FROM:
                 data = data.encode() if isinstance(data, str) else data

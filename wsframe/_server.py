@@ -230,12 +230,12 @@ class _ServerHandshake(Lifecycle):
         self.request: Request | None = None
         self.handshake: Handshake | None = None
         self._timers.start(Timer.OPEN, self.timeouts.open)
-        self._untimed = True
+        self.traffic.untimed = True
 
     def receive_data(self, data: BytesLike, now: float = 0.0) -> list[Event]:
         self._tick(now)
         if data:
-            self._last_received = now
+            self.traffic.last_received = now
         if self._discard or not data:
             # What follows a refused request is read and discarded, never parsed.
             return []
