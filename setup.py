@@ -1,12 +1,15 @@
-"""Everything that can be said as data is in pyproject.toml; here is whether the codec is compiled.
+"""Everything that can be said as data is in pyproject.toml; here is what is compiled, and whether.
 
-WSFRAME_BUILD_EXT=1 must build it, WSFRAME_BUILD_EXT=0 must not; unset, it is built where that works.
+Every `wsframe/_NAME.pyx` is an extension module, and each has a twin in Python. WSFRAME_BUILD_EXT=1 must build them,
+WSFRAME_BUILD_EXT=0 must not; unset, each is built where that works.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -16,7 +19,7 @@ if wanted not in ("", "0", "1"):
 
 
 def extensions() -> list[Extension]:
-    """The compiled codec, or nothing."""
+    """What is to be compiled, or nothing."""
     if wanted == "0":
         return []
     try:
@@ -24,26 +27,27 @@ def extensions() -> list[Extension]:
     except ImportError:
         if wanted == "1":
             raise
-        print("Cython is missing: the codec is not compiled")
+        print("Cython is missing: nothing is compiled")
         return []
-    codec = Extension(
-        "wsframe._codec",
-        ["wsframe/_codec.pyx"],
-        depends=["wsframe/_codec.h"],
-        # gcc vectorises the masking loops fully only from here on.
-        extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
-    )
-    try:
-        found = cythonize([codec])
-    except Exception as exc:
-        # Such as a source tree that cannot be written to.
-        if wanted == "1":
-            raise
-        print(f"Cython failed, the codec is not compiled: {exc!r}")
-        return []
+    found: list[Extension] = []
+    for source in sorted(glob("wsframe/_*.pyx")):
+        module = Extension(
+            f"wsframe.{Path(source).stem}",
+            [source],
+            depends=sorted(glob("wsframe/_*.h")),
+            # gcc vectorises the masking loops fully only from here on.
+            extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
+        )
+        try:
+            found += cythonize([module])
+        except Exception as exc:
+            # Such as a source tree that cannot be written to.
+            if wanted == "1":
+                raise
+            print(f"Cython failed, {source} is not compiled: {exc!r}")
     for extension in found:
-        # Without a compiler the installation goes on, and the pure codec is used. (Said here, for cythonize makes new
-        # objects and forgets it.)
+        # Without a compiler the installation goes on, and the twin is used. (Said here, for cythonize makes new objects
+        # and forgets it.)
         extension.optional = wanted != "1"
     return found
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 NO_COMPILER = {"CC": "/bin/false", "CXX": "/bin/false"}
 
-#: What an installed copy says of itself, and that it works.
+#: What an installed copy says of itself, that it works, and that the modules named after it can be loaded.
 PROBE = """
-import json, sys
+import importlib, json, sys
 sys.path.insert(0, sys.argv[1])
 import wsframe
 from wsframe import _backend
@@ -29,6 +29,8 @@ assert wsframe.__file__.startswith(sys.argv[1]), wsframe.__file__
 ping = bytes.fromhex("898437fa213d47934f5a")
 (event,) = wsframe.Connection(wsframe.Role.SERVER).receive_data(ping)
 assert event == wsframe.PingReceived(b"ping"), event
+for name in sys.argv[2:]:
+    importlib.import_module(f"wsframe.{name}")
 print(json.dumps([wsframe.backend, _backend.backend_description]))
 """
 
@@ -61,6 +63,13 @@ class Builder:
     def __init__(self, checkout: Path, work: Path) -> None:
         self.checkout = checkout
         self.work = work
+        #: The extension modules, and what belongs to them.
+        self.extensions = sorted(path.stem for path in checkout.glob("wsframe/_*.pyx"))
+        self.sources = {
+            f"wsframe/{path.name}"
+            for pattern in ("_*.pyx", "_*.pxd", "_*.h", "_*.pyi")
+            for path in checkout.glob(f"wsframe/{pattern}")
+        }
         self.began = time.monotonic()
         self.number = 0
         venv = work / "venv"
@@ -119,19 +128,14 @@ class Builder:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
             archive.extractall(site)  # noqa: S202
-        expect(
-            title,
-            "an extension in the wheel",
-            any(name.endswith((".so", ".pyd")) for name in names),
-            compiled,
-        )
+        built = sorted(Path(name).name.partition(".")[0] for name in names if name.endswith((".so", ".pyd")))
+        expect(title, "extensions in the wheel", built, self.extensions if compiled else [])
         expect(title, "C in the wheel", [name for name in names if name.endswith(".c")], [])
-        for name in "wsframe/_codec.pyx", "wsframe/_codec.h", "wsframe/_codec.pyi", "wsframe/py.typed":
-            expect(title, f"{name} in the wheel", name in names, True)
+        expect(title, "missing in the wheel", {*self.sources, "wsframe/py.typed"}.difference(names), set())
         usual = CYTHON if compiled else NOT_BUILT
         for value, described in (None, usual), ("1", NOT_WANTED), ("0", usual), ("", usual), ("yes", usual):
             changes = {} if value is None else {"WSFRAME_PURE_PYTHON": value}
-            shown = run([self.python, "-I", "-c", PROBE, str(site)], env=environment(changes))
+            shown = run([self.python, "-I", "-c", PROBE, str(site), *built], env=environment(changes))
             expect(title, f"the codec with WSFRAME_PURE_PYTHON={value}", json.loads(shown), described)
         self.say(f"{title}: {usual[1]}")
 
@@ -162,13 +166,14 @@ class Builder:
         self.say(f"editable without a compiler: {NOT_BUILT[1]}")
 
     def check_sdist(self) -> None:
-        """The source of the extension, and nothing that was made from it."""
+        """The sources of the extensions, and nothing that was made from them."""
         tree = self.copy()
         # Left by an earlier build, and not to be handed on; the C is made on the way.
         (tree / "wsframe/_codec.cpython-311-x86_64-linux-gnu.so").write_text("not to be distributed")
         build = "from setuptools.build_meta import build_sdist; build_sdist('out')"
         run([self.python, "-c", build], cwd=tree, env=environment({}))
-        expect("sdist", "the C in the tree", (tree / "wsframe/_codec.c").exists(), True)
+        made_c = sorted(path.stem for path in tree.glob("wsframe/_*.c"))
+        expect("sdist", "the C in the tree", made_c, self.extensions)
         (path,) = (tree / "out").glob("*.tar.gz")
         with tarfile.open(path) as archive:
             names = {name.partition("/")[2] for name in archive.getnames()}
@@ -177,10 +182,7 @@ class Builder:
         }
         expect("sdist", "what was made by a build", made, set())
         wanted = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md"}
-        wanted |= {f"wsframe/_codec{suffix}" for suffix in (".pyx", ".h", ".pyi")} | {
-            "wsframe/_codec_py.py",
-            "wsframe/py.typed",
-        }
+        wanted |= {*self.sources, "wsframe/_codec_py.py", "wsframe/py.typed"}
         wanted |= {"tests/differential.py", "tests/conftest.py"}
         expect("sdist", "what is missing", wanted - names, set())
         self.say(f"sdist: {len(names)} names")

@@ -53,11 +53,6 @@ print("handshake, echo and closing handshake:", event)
 """
 
 
-def is_core(name: str) -> bool:
-    """Whether a name directly below wsframe/ belongs to the core."""
-    return name == "py.typed" or (name.startswith("_") and name not in ("__main__.py", "__pycache__"))
-
-
 def is_core_test(source: str, above_core: list[str]) -> bool:
     """Whether a test is about the core and nothing else of ours, and does no I/O."""
     if not re.search(r"^\s*(from|import) wsframe\b", source, re.MULTILINE):
@@ -81,9 +76,14 @@ def rewrite(source: str) -> str:
     return re.sub(r"^(\s*)import wsframe(\.\S+) as ", rf"\1import {NAME}\2 as ", source, flags=re.MULTILINE)
 
 
+def modules(package: Path) -> set[str]:
+    """The modules and packages directly in a package; those of a copy are the core."""
+    return {path.stem for path in package.iterdir() if path.is_dir() or path.suffix in (".py", ".pyx")}
+
+
 def copy_tests(checkout: Path, host: Path) -> list[str]:
     """Copy the tests of the core and what they stand on; return their names."""
-    above_core = [path.stem for path in (checkout / "wsframe").iterdir() if not is_core(path.name)]
+    above_core = sorted(modules(checkout / "wsframe") - modules(host / NAME.replace(".", "/")))
     chosen: list[str] = []
     for path in sorted((checkout / "tests").rglob("*.py")):
         source = path.read_text(encoding="utf-8")

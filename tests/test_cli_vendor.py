@@ -122,6 +122,24 @@ def test_with_an_adapter(project: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "unchanged and current, wsframe" in capsys.readouterr().out
 
 
+def test_every_extension_is_compiled_and_an_adapters_goes_with_it(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = project / "source/wsframe"
+    shutil.copytree(CHECKOUT / "wsframe", source, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.c"))
+    for name in "LICENSE", "pyproject.toml":
+        shutil.copy(CHECKOUT / name, source.parent)
+    (source / "_other.pyx").touch()
+    (source / "_adapter_other.pyx").touch()
+    monkeypatch.setattr(_copies, "PACKAGE", source)
+    assert main(["vendor", COPY]) == 0
+    compiled = re.findall(r'Extension\("([\w.]+)", \["([\w/.]+)"\]', capsys.readouterr().out)
+    assert [("myserver._vendor.ws._other", f"{COPY}/_other.pyx")] == [x for x in compiled if "other" in x[0]]
+    assert main(["vendor", COPY, "--with", "sync"]) == 0
+    compiled = re.findall(r'Extension\("myserver._vendor.ws.(\w+)"', capsys.readouterr().out)
+    assert {"_adapter_other", "_codec", "_other"} <= set(compiled)
+
+
 def test_around_the_copy_nothing_existing_is_touched(project: Path) -> None:
     (project / "myserver").mkdir()
     (project / "myserver/__init__.py").write_text("x = 1\n")

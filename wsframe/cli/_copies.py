@@ -24,8 +24,10 @@ STAMP = "VENDORED.json"
 #: The adapters that can go with a copy, as far as this wsframe has them.
 ADAPTERS = tuple(name for name in ("aio", "sync") if (PACKAGE / name).is_dir())
 
-#: Directly below the package, begins with an underscore, and is not the core.
-_NOT_CORE = ("__main__.py", "__pycache__", "_adapter")
+#: Directly below the package, begins with an underscore, and is not the core: never copied.
+_NOT_COPIED = ("__main__.py", "__pycache__")
+#: What is named like this goes with any adapter, and not without one.
+_FOR_ADAPTERS = ("_adapter",)
 #: An allow-list: an editor's backup or a generated C file is not part of wsframe.
 _SOURCES = (".py", ".pyi", ".pyx", ".pxd", ".h", ".typed")
 #: What building leaves beside the source of an extension module.
@@ -98,10 +100,14 @@ def read_stamp(dest: Path) -> Stamp | None:
 
 def current_files(adapters: Collection[str]) -> dict[str, bytes]:
     """Path -> content of what a copy with these adapters would consist of now."""
-    rooms = [path for path in PACKAGE.iterdir() if path.name.startswith("_") and path.name not in _NOT_CORE]
+    rooms = [
+        path
+        for path in PACKAGE.iterdir()
+        if path.name.startswith("_")
+        and path.name not in _NOT_COPIED
+        and (adapters or not path.name.startswith(_FOR_ADAPTERS))
+    ]
     rooms += [PACKAGE / "py.typed", *(PACKAGE / name for name in adapters)]
-    if adapters:
-        rooms.append(PACKAGE / "_adapter")
     paths = [path for room in rooms for path in (room.rglob("*") if room.is_dir() else [room])]
     files = {
         path.relative_to(PACKAGE).as_posix(): path.read_bytes()

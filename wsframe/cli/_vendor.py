@@ -131,7 +131,7 @@ def explain(dest: Path, stamp: Stamp) -> None:
     extensions = [file.removesuffix(".pyx") for file in stamp.files if file.endswith(".pyx")]
     if extensions:
         print(
-            "It works as it is. To have its codec compiled as well, put Cython>=3.1 among the build requirements\n"
+            "It works as it is. To have its hot parts compiled as well, put Cython>=3.1 among the build requirements\n"
             "and this line into the setup() of setup.py, after `from setuptools import Extension, setup`:\n\n"
             f"    {extension_line(f'{package}.{name}'.lstrip('.'), source, extensions)}\n"
         )
