@@ -292,11 +292,12 @@ cdef object unmasked_text(const uint8_t *source, Py_ssize_t size, bint masked, u
     """Unmask, look for anything but ASCII and build the str, in one pass."""
     cdef object text
     cdef uint8_t *data
-    if not masked or size == 0:
+    if size == 0:
         return utf8(source, size)
     text = PyUnicode_New(size, 127)
     data = <uint8_t *>PyUnicode_DATA(text)
-    if ws_xor_ascii(data, source, size, key):
+    # Without a mask this is a copy, which takes larger steps than CPython's own look for ASCII.
+    if ws_xor_ascii(data, source, size, key if masked else 0):
         # It is no str, only memory that holds the unmasked bytes; nobody else has seen it.
         return utf8(data, size)
     return text
