@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from framebuilder import PING, TEXT
+from framebuilder import PING, PONG, TEXT
 from sweephelpers import system_sockets
 from synchelpers import DEADLINE, Job, opened, tidy, waits
 from wsframe import Connection, Role
@@ -100,6 +100,25 @@ def test_a_deadline_that_comes_nearer_does_not_cost_a_system_call_every_time() -
             raw.send_frame(TEXT, b"x")
             ws.recv(timeout=1)
         assert calls.calls["setsockopt"] <= 1
+
+
+@needs_plain
+def test_the_parts_of_a_message_are_received_one_after_the_other_as_long_as_there_is_time() -> None:
+    message = b"x" * 200_000
+    with opened() as (ws, raw):
+        calls = traced(ws)
+        raw.send_frame(TEXT, message)
+        received: str | bytes = b""
+        attempts = 0
+        while not received:
+            attempts += 1
+            with contextlib.suppress(TimeoutError):
+                received = ws.recv(timeout=0)
+            assert calls.reset()["recv_into"] <= 3
+        assert received == message.decode()
+        assert attempts > 1
+        raw.send_frame(TEXT, message)
+        assert ws.recv(timeout=DEADLINE) == message.decode()
 
 
 @needs_plain
@@ -344,3 +363,23 @@ def test_an_error_in_sending_wakes_who_receives(plain: bool, monkeypatch: pytest
             with pytest.raises(ConnectionClosedError) as caught:
                 job.result(5)
             assert caught.value.ending.error is error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs AF_UNIX sockets without names")
+def test_who_follows_leads_when_the_leader_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "_is_plain", lambda sock: True)
+    faults = Faults()
+    with opened_with_faults(faults) as (ws, peer):
+        faults.fail_at(2, KeyboardInterrupt(), operation="recv")
+        leader = Job(ws.recv)
+        waits(leader)
+        pong = ws.ping(b"still there?")
+        follower = Job(pong.wait)
+        waits(follower)
+        frame = peer.frame("message")
+        peer.send(frame[:4])
+        with pytest.raises(KeyboardInterrupt):
+            leader.result()
+        peer.send(frame[4:] + peer.frame(b"still there?", PONG))
+        follower.result()
+        assert ws.recv() == "message"

@@ -114,56 +114,62 @@ class Driver(Link):
             the message. None when it was not as simple as that: what came was delivered, and the rest is for ``wait``.
         """
         endpoint = self.endpoint
-        if (
-            not self._waits
-            or self._leader is not None
-            or self.pending
-            or self._paused
-            or endpoint.has_more
-            or endpoint.state is not _OPEN
+        while (
+            self._waits
+            and self._leader is None
+            and not self.pending
+            and not self._paused
+            and not endpoint.has_more
+            and endpoint.state is _OPEN
         ):
-            return None
-        now, timeout, due = monotonic(), LONGEST_WAIT, None
-        if now > self._calm_until:
-            due = self._look_at_deadlines(now)
-            if due is not None and due - now < timeout:
-                timeout = due - now
-        if deadline is not None and deadline - now < timeout:
-            timeout = deadline - now
-        self._leader = thread
-        # This is ``_outside``, without another call.
-        self._inside += 1
-        try:
+            now, timeout, due = monotonic(), LONGEST_WAIT, None
+            if now > self._calm_until:
+                due = self._look_at_deadlines(now)
+                if due is not None and due - now < timeout:
+                    timeout = due - now
+            if deadline is not None and deadline - now < timeout:
+                timeout = deadline - now
+            self._leader = thread
+            # This is ``_outside``, without another call.
+            self._inside += 1
             try:
-                self.lock.release()
-                data = self._transport.receive(timeout)
+                try:
+                    self.lock.release()
+                    data = self._transport.receive(timeout)
+                finally:
+                    self.lock.acquire()
+                    self._inside -= 1
+                    if self.lost and not self._inside:
+                        self._close()
+            except OSError as exc:
+                self._fail(exc)
+                break
+            except BaseException:
+                # Somebody else may have to lead.
+                self._notify()
+                raise
             finally:
-                self.lock.acquire()
-                self._inside -= 1
-                if self.lost and not self._inside:
-                    self._close()
-        except OSError as exc:
-            self._fail(exc)
-            return None
-        finally:
-            self._leader = None
-        if data and not self.lost:
+                self._leader = None
+            if not data or self.lost:
+                self._receive(data)
+                break
             now = monotonic()
             try:
                 events = endpoint.receive_data(data, now)
             except BaseException:
                 self.break_off()
                 raise
-            if len(events) == 1 and not self.pending and (due is None or now < due):
-                event = events[0]
-                if isinstance(event, Message):
+            if (due is None or now < due) and not self.pending:
+                if len(events) == 1 and isinstance(message := events[0], Message):
                     if self._waiting:
                         self._changed.notify_all()
-                    return event
-            self.deliver(lambda: events)
-        else:
-            self._receive(data)
-        self._keep(due)
+                    return message
+                if not events and endpoint.state is _OPEN and (deadline is None or now < deadline):
+                    # It was a part of one.
+                    continue
+            self.deliver(list, events)
+            self._keep(due)
+            break
         return None
 
     def _look_at_deadlines(self, now: float) -> float | None:
