@@ -8,10 +8,11 @@ from typing import Generic, TypeVar
 from .._connection import Connection
 from .._enums import Role, State
 from .._events import Disconnected, Event, Message, PongReceived
+from .._frames import PreparedMessage
 from .._http import Request, Response
 from ._queue import ReceiveQueue
 
-__all__ = ["BytesLike", "WebSocketBase", "check_message"]
+__all__ = ["BytesLike", "WebSocketBase", "check_message", "queue_message"]
 
 BytesLike = bytes | bytearray | memoryview
 
@@ -62,6 +63,11 @@ class WebSocketBase(Generic[PongT]):
     def latency(self) -> float | None:
         """Seconds of the last round trip of a ping, or None before the first."""
         return self._connection.latency
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of what was sent that still wait to be written."""
+        return self._connection.buffered
 
     @property
     def close_code(self) -> int | None:
@@ -117,10 +123,27 @@ class WebSocketBase(Generic[PongT]):
 
 
 def check_message(message: object) -> None:
-    """Only ``str`` and bytes-like data are messages.
+    """Only ``str``, bytes-like data and what was prepared of them are messages.
 
     Raises:
         TypeError: it is something else.
     """
-    if not isinstance(message, (str, bytes, bytearray, memoryview)):
-        raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+    if not isinstance(message, (str, bytes, bytearray, memoryview, PreparedMessage)):
+        raise TypeError(f"a message is a str, bytes-like or a PreparedMessage, not {type(message).__name__}")
+
+
+def queue_message(connection: Connection, message: str | BytesLike | PreparedMessage) -> None:
+    """Have a connection send a message. A client cannot send what is framed already: it sends the same anew.
+
+    Raises:
+        LocalProtocolError, SlowPeerError: see ``Connection.send_text``.
+    """
+    if isinstance(message, PreparedMessage):
+        if connection.role is Role.SERVER:
+            connection.send_prepared(message)
+            return
+        message = message.data
+    if isinstance(message, str):
+        connection.send_text(message)
+    else:
+        connection.send_bytes(message)

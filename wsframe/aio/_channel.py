@@ -93,6 +93,8 @@ class Channel(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._water = limits.write_high_water, limits.write_low_water
+        # So much is not held back: the peer shall have had a chance before it counts as slow.
+        self._most_together = min(_BUFFER_SIZE, limits.write_hard_cap)
         self._secure = self._securing = securing
         # Below TLS: the transport that has its own buffer.
         self._plain: asyncio.Transport | None = None
@@ -230,6 +232,18 @@ class Channel(asyncio.BufferedProtocol):
             self._flush_scheduled = True
             self._loop.call_soon(self._advance_now)
 
+    def advance_together(self) -> None:
+        """As ``advance``, with whatever else is sent for this chunk or in this turn; but at once where it is much."""
+        much = self.endpoint.buffered >= self._most_together
+        if not self._corked:
+            if much:
+                self.advance()
+            else:
+                self.advance_soon()
+        elif much and self.transport is not None:
+            # The rest is done when the chunk is.
+            self._flush(self.transport)
+
     def update_reading(self) -> None:
         """Read while there is room for messages; while ending, always: the peer's Close has to be found."""
         transport = self.transport
@@ -363,6 +377,8 @@ class Channel(asyncio.BufferedProtocol):
         self.advance()
         if self._room_waiters and not self._write_paused:
             self._release_writers()
+        if self.reading_is_paused:
+            self.update_reading()
 
     def _flush(self, transport: asyncio.Transport) -> None:
         endpoint = self.endpoint

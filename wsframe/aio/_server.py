@@ -14,6 +14,7 @@ from .._adapter._settings import ConnectionOptions, settings_for
 from .._enums import Cause, Role
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
+from ._application import Application, check_application, has_own_on_request
 from ._serving import Handler, OnRequest, ServerOptions, Serving
 
 __all__ = ["Server", "serve"]
@@ -106,7 +107,7 @@ class serve:  # noqa: N801
 
     Args:
         handler: coroutine function that is called with each `WebSocket`. When it returns the connection is closed with
-            1000, when it raises with 1011.
+            1000, when it raises with 1011. Or an `Application`, whose methods are called instead.
         host: address or name to listen on, a sequence of them, or None for all interfaces.
         port: TCP port; 0 picks a free one (see ``server.sockets``).
         sock: a listening socket to use instead of host and port.
@@ -129,7 +130,7 @@ class serve:  # noqa: N801
 
     def __init__(
         self,
-        handler: Handler,
+        handler: Handler | Application,
         host: str | Sequence[str] | None = None,
         port: int | None = None,
         *,
@@ -143,6 +144,17 @@ class serve:  # noqa: N801
         handler_cancellation: bool = False,
         **options: Unpack[ConnectionOptions],
     ) -> None:
+        given: object = handler
+        if isinstance(given, type) and issubclass(given, Application):
+            raise TypeError(f"not the class is needed but an object of it: {given.__name__}()")
+        if isinstance(handler, Application):
+            check_application(handler)
+            if handler_cancellation:
+                raise TypeError("handler_cancellation is for handlers, and an Application is none")
+            if has_own_on_request(handler):
+                if on_request is not None:
+                    raise TypeError("on_request is there twice: as an argument and in the Application")
+                on_request = handler.on_request
         self._address = host, port, sock
         self._options = ServerOptions(
             handler=handler,

@@ -16,6 +16,7 @@ from .._adapter._serving import CommonOptions
 from .._enums import Cause, State
 from .._events import Disconnected, Event, Opened, RequestReceived
 from .._http import Request, Response
+from ._application import Application, ApplicationWebSocket
 from ._channel import Channel, logger
 from ._tls import start_tls
 from ._websocket import WebSocket
@@ -30,7 +31,7 @@ OnRequest: TypeAlias = Callable[[Request], "Response | Awaitable[Response | None
 class ServerOptions(CommonOptions):
     """The arguments of ``serve`` that concern every connection."""
 
-    handler: Handler
+    handler: Handler | Application
     ssl: ssl_module.SSLContext | None
     on_request: OnRequest | None
     handler_cancellation: bool
@@ -158,6 +159,7 @@ class ServerConnection(Opening):
         if isinstance(event, RequestReceived):
             self._on_request()
         elif isinstance(event, Disconnected):
+            self._on_disconnect(event)
             self._finish(event)
 
     def give_up(self) -> None:
@@ -189,23 +191,38 @@ class ServerConnection(Opening):
         connection, request = self._endpoint.connection, self._endpoint.request
         assert connection is not None
         assert request is not None
-        websocket = WebSocket(self.channel, connection, request, on_end=self._finish)
-        websocket.handle_events(rest)
-        self._serving.start(_run_handler(self._options, websocket))
+        handler = self._options.handler
+        if isinstance(handler, Application):
+            told = ApplicationWebSocket(handler, self.channel, connection, request, on_end=self._finish)
+            told.open()
+            told.handle_events(rest)
+        else:
+            websocket = WebSocket(self.channel, connection, request, on_end=self._finish)
+            websocket.handle_events(rest)
+            self._serving.start(_run_handler(self._options, handler, websocket))
 
     # Ending.
+
+    def _on_disconnect(self, ending: Disconnected) -> None:
+        """It has ended before there was a `WebSocket`."""
+        application = self._options.handler
+        if isinstance(application, Application):
+            try:
+                application.on_disconnect(self._endpoint.request, self._remote_address, ending)
+            except (Exception, asyncio.CancelledError):
+                logger.exception("on_disconnect raised an exception")
 
     def _finish(self, ending: Disconnected) -> None:
         self._serving.forget(self, ending)
         self._options.report(self._endpoint.request, self._remote_address, ending, logger)
 
 
-async def _run_handler(options: ServerOptions, websocket: WebSocket) -> None:
+async def _run_handler(options: ServerOptions, handler: Handler, websocket: WebSocket) -> None:
     try:
         if options.handler_cancellation:
-            await _run_cancellable(options.handler, websocket)
+            await _run_cancellable(handler, websocket)
         else:
-            await options.handler(websocket)
+            await handler(websocket)
     except asyncio.CancelledError:
         websocket.start_closing(1001)
         raise

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._websocket import BytesLike, WebSocketBase, check_message
+from .._adapter._websocket import BytesLike, WebSocketBase, check_message, queue_message
 from .._connection import Connection
-from .._enums import State
+from .._enums import Role, State
 from .._errors import SlowPeerError
 from .._events import Disconnected, Event
+from .._frames import PreparedMessage
 from .._http import Request, Response
 from ._channel import Channel
 
-__all__ = ["WebSocket"]
+__all__ = ["WebSocket", "broadcast"]
 
 #: So many messages are sent without waiting before others get their turn.
 _MAX_BURST = 32
@@ -104,14 +105,14 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
 
     # Sending.
 
-    async def send(self, message: str | BytesLike) -> None:
-        """Send a message: text from a ``str``, binary from bytes-like data.
+    async def send(self, message: str | BytesLike | PreparedMessage) -> None:
+        """Send a message: text from a ``str``, binary from bytes-like data, or either as it was prepared.
 
         While more is buffered than the high-water mark, this waits, in line with other senders. Then the message is
         queued at once and whole: when this is cancelled, either all of it is sent or nothing.
 
         Raises:
-            TypeError: the message is neither ``str`` nor bytes-like.
+            TypeError: the message is of another type.
             LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
@@ -126,7 +127,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             if isinstance(message, str):
                 connection.send_text(message)
             else:
-                connection.send_bytes(message)
+                queue_message(connection, message)
         except SlowPeerError:
             channel.advance()
             raise closed_error(await self.wait_closed()) from None
@@ -135,6 +136,35 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             channel.advance_soon()
         else:
             channel.advance()
+
+    def send_nowait(self, message: str | BytesLike | PreparedMessage) -> bool:
+        """Queue a message at once and whole, and never wait: for callbacks, and for sending to many.
+
+        What is sent in one turn of the event loop leaves together. Nothing slows the caller down but itself: with
+        ``ws.buffered``, or by waiting in ``drain``. When more than ``Limits.write_hard_cap`` bytes wait already, the
+        peer is too slow: it loses its connection, with 1013.
+
+        Returns:
+            whether it was queued. It was not if the connection is closing or has ended; ``ending`` will say why.
+
+        Raises:
+            TypeError: the message is of another type.
+            LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
+        """
+        connection = self._connection
+        check_message(message)
+        if connection.state is not State.OPEN:
+            return False
+        try:
+            if isinstance(message, str):
+                connection.send_text(message)
+            else:
+                queue_message(connection, message)
+        except SlowPeerError:
+            self._channel.advance_soon()
+            return False
+        self._channel.advance_together()
+        return True
 
     async def _wait_in_line(self) -> None:
         """Wait for room, behind those who came first."""
@@ -255,6 +285,33 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             if not pong.done():
                 pong.set_exception(closed_error(ending))
                 pong.exception()
+
+
+def broadcast(websockets: Iterable[WebSocket], message: str | BytesLike | PreparedMessage) -> int:
+    """Send one message to many with ``send_nowait``, framing it once for all that can share it.
+
+    These are the connections of servers that have not agreed on compression. A `PreparedMessage` is shared by all
+    connections of servers, and not compressed.
+
+    Args:
+        websockets: to whom. One that is closing is left out; one whose peer is too slow is the only one that suffers.
+        message: as for ``send_nowait``.
+
+    Returns:
+        for how many it was queued.
+
+    Raises:
+        TypeError: the message is of another type.
+        LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
+    """
+    check_message(message)
+    shared = message if isinstance(message, PreparedMessage) else PreparedMessage(message)
+    count = 0
+    # Whoever keeps them may take one out when it ends.
+    for websocket in list(websockets):
+        alone = websocket.role is Role.CLIENT or websocket._connection.extensions
+        count += websocket.send_nowait(message if alone else shared)
+    return count
 
 
 def _retrieve(pong: asyncio.Future[float]) -> None:

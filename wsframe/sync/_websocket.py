@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from .._adapter._conduct import code_for_leaving
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._websocket import BytesLike, WebSocketBase, check_message
+from .._adapter._websocket import BytesLike, WebSocketBase, check_message, queue_message
 from .._connection import Connection
 from .._enums import State
 from .._errors import SlowPeerError
 from .._events import Disconnected
+from .._frames import PreparedMessage
 from .._http import Request, Response
 from ._driver import Driver
 
@@ -117,15 +118,15 @@ class WebSocket(WebSocketBase["Pong"]):
 
     # Sending.
 
-    def send(self, message: str | BytesLike, timeout: float | None = None) -> None:
-        """Send a message: text from a ``str``, binary from bytes-like data.
+    def send(self, message: str | BytesLike | PreparedMessage, timeout: float | None = None) -> None:
+        """Send a message: text from a ``str``, binary from bytes-like data, or either as it was prepared.
 
         It returns when the operating system has taken all of it. While more than the high-water mark waits to be
         written, messages of other threads for instance, it waits before it adds to that. While it waits and nobody
         else is reading, it reads: messages are kept for ``recv``, within the bounds of the receive queue.
 
         Raises:
-            TypeError: the message is neither ``str`` nor bytes-like.
+            TypeError: the message is of another type.
             TimeoutError: it was not written in time. The exception says whether it was queued: then it is sent in one
                 piece all the same, as soon as a method is waiting again; else nothing of it is.
             LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
@@ -133,14 +134,11 @@ class WebSocket(WebSocketBase["Pong"]):
         """
         connection, driver = self._connection, self._driver
         check_message(message)
-        function: Callable[..., None] = (
-            connection.send_text if isinstance(message, str) else connection.send_bytes
-        )
         with driver.lock:
             deadline = _deadline(timeout)
             self._wait_for_turn(timeout, deadline)
             try:
-                driver.call(function, message)
+                driver.call(queue_message, connection, message)
             except SlowPeerError:
                 driver.advance()
                 raise closed_error(self._wait_for_end(timeout, deadline)) from None
