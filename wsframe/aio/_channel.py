@@ -93,8 +93,8 @@ class Channel(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._water = limits.write_high_water, limits.write_low_water
-        # So much is not held back: the peer shall have had a chance before it counts as slow.
-        self._most_together = min(_BUFFER_SIZE, limits.write_hard_cap)
+        # So much does not wait for more: before a peer counts as slow it shall have had a chance.
+        self._most_gathered = min(_BUFFER_SIZE, limits.write_hard_cap)
         self._secure = self._securing = securing
         # Below TLS: the transport that has its own buffer.
         self._plain: asyncio.Transport | None = None
@@ -232,17 +232,12 @@ class Channel(asyncio.BufferedProtocol):
             self._flush_scheduled = True
             self._loop.call_soon(self._advance_now)
 
-    def advance_together(self) -> None:
-        """As ``advance``, with whatever else is sent for this chunk or in this turn; but at once where it is much."""
-        much = self.endpoint.buffered >= self._most_together
-        if not self._corked:
-            if much:
-                self.advance()
-            else:
-                self.advance_soon()
-        elif much and self.transport is not None:
-            # The rest is done when the chunk is.
+    def gather(self) -> None:
+        """Something is about to be sent: let it leave with all else that is sent for this chunk, or in this turn."""
+        if self.endpoint.buffered >= self._most_gathered and self.transport is not None:
             self._flush(self.transport)
+        if not self._corked:
+            self.advance_soon()
 
     def update_reading(self) -> None:
         """Read while there is room for messages; while ending, always: the peer's Close has to be found."""

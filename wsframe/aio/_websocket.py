@@ -155,15 +155,14 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         check_message(message)
         if connection.state is not State.OPEN:
             return False
+        self._channel.gather()
         try:
             if isinstance(message, str):
                 connection.send_text(message)
             else:
                 queue_message(connection, message)
         except SlowPeerError:
-            self._channel.advance_soon()
             return False
-        self._channel.advance_together()
         return True
 
     async def _wait_in_line(self) -> None:
