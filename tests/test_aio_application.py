@@ -703,7 +703,8 @@ async def test_a_peer_that_does_not_read_is_not_read_from() -> None:
     application = Record()
     limits = Limits(write_high_water=50_000, write_low_water=20_000, write_hard_cap=1 << 20)
     count = 1500
-    async with serving(application, limits=limits) as server:
+    # Without a timer that would look at it sooner or later.
+    async with serving(application, limits=limits, write_timeout=None) as server:
         with await open_raw(server, receive_buffer=4096) as raw:
             flood = asyncio.create_task(
                 raw.send(b"".join(raw.frame(TEXT, b"%5d" % n + bytes(10_000)) for n in range(count)))

@@ -128,15 +128,13 @@ class ApplicationWebSocket(WebSocket):
 
     def _finish(self, ending: Disconnected) -> None:
         super()._finish(ending)
-        self._is_listening = False
         try:
             self._application.on_close(self, ending)
         except (Exception, asyncio.CancelledError) as exc:
             self._fail(exc)
 
     def _fail(self, exc: BaseException) -> None:
-        """A callback has raised that."""
-        self._is_listening = False
+        """A callback has raised that: it shall be the last, but for ``on_close``."""
         try:
             self._application.on_error(self, exc)
         except (Exception, asyncio.CancelledError):
