@@ -15,7 +15,7 @@ import websockets.sync.client
 import synchelpers
 from aiohelpers import Listener, aio_test, echo, open_raw, opened, until, uri_of
 from framebuilder import BINARY, TEXT, build, close_payload
-from wsframe import Cause, Disconnected, Limits, LocalProtocolError, PreparedMessage, sync
+from wsframe import Cause, Connection, Disconnected, Limits, LocalProtocolError, PreparedMessage, State, sync
 from wsframe.aio import Application, Server, WebSocket, broadcast, connect, serve
 
 
@@ -152,6 +152,7 @@ async def test_a_slow_peer_loses_its_connection_and_nobody_else() -> None:
         # The kernel takes some megabytes.
         while broadcast(application.members, bytes(1 << 20)) == 2:
             sent += 1
+            assert lazy.state is State.OPEN
             assert lazy.buffered < 6 << 20
             await quick.recv()
         assert not lazy.send_nowait("x")
@@ -306,36 +307,38 @@ async def test_broadcast_reaches_all_kinds_of_connections_once() -> None:
 
 @aio_test
 async def test_broadcast_frames_once_for_those_who_can_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared: list[Any] = []
+    shared: list[PreparedMessage] = []
+    send_prepared = Connection.send_prepared
 
-    class Counting(PreparedMessage):
-        def __init__(self, data: Any) -> None:
-            prepared.append(data)
-            super().__init__(data)
+    def count(self: Connection, message: PreparedMessage) -> None:
+        shared.append(message)
+        send_prepared(self, message)
 
-    monkeypatch.setattr("wsframe.aio._websocket.PreparedMessage", Counting)
+    monkeypatch.setattr(Connection, "send_prepared", count)
     async with crowd() as (server, application), contextlib.AsyncExitStack() as stack:
         raws = [stack.enter_context(await open_raw(server)) for _ in range(10)]
         await until(lambda: len(application.members) == 10)
         assert broadcast(application.members, "news") == 10
         for raw in raws:
             assert (await raw.next_frame()).payload == b"news"
-    assert prepared == ["news"]
+    assert len(shared) == 10
+    assert len({id(message) for message in shared}) == 1
 
 
 @aio_test
-async def test_broadcast_to_a_set_that_changes() -> None:
-    """Whoever is dropped may be taken out of the set while it goes on."""
+async def test_broadcast_to_a_set_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ends may be taken out of the set while it goes on."""
+    send_nowait = WebSocket.send_nowait
 
-    def talkers() -> Any:
-        for ws in list(application.members):
-            application.members.discard(ws)
-            yield ws
+    def send_and_end(self: WebSocket, message: Any) -> bool:
+        application.members.discard(self)
+        return send_nowait(self, message)
 
+    monkeypatch.setattr(WebSocket, "send_nowait", send_and_end)
     async with crowd() as (server, application), contextlib.AsyncExitStack() as stack:
         raws = [stack.enter_context(await open_raw(server)) for _ in range(3)]
         await until(lambda: len(application.members) == 3)
-        assert broadcast(talkers(), "news") == 3
+        assert broadcast(application.members, "news") == 3
         for raw in raws:
             assert (await raw.next_frame()).payload == b"news"
 

@@ -28,8 +28,8 @@ class Application:
     together. To wait for something, start a task.
 
     When the application closes or aborts a WebSocket, it gets no more messages from it. When a callback raises, that
-    is the same, and the WebSocket is closed with 1011. While more than the high-water mark waits to be written to a
-    peer, nothing is read from it.
+    is the same, and the WebSocket is closed with 1011. A peer that sends messages while more than the high-water mark
+    waits to be written to it is not read from until there is room.
     """
 
     def on_request(self, request: Request, /) -> Response | Awaitable[Response | None] | None:
@@ -81,6 +81,8 @@ class ApplicationWebSocket(WebSocket):
         self._application = application
         # Until the application has closed it, or failed.
         self._is_listening = True
+        # A message has come since there was last room for answers.
+        self._is_asking = False
 
     def open(self) -> None:
         """Tell the application that it is open."""
@@ -110,8 +112,10 @@ class ApplicationWebSocket(WebSocket):
     # From the channel.
 
     def wants_data(self) -> bool:
-        """Who does not take the answers shall ask for no more."""
-        return not self._channel.congested
+        """Who does not take the answers shall ask for no more. (Who only listens may still say that it is there.)"""
+        if not self._channel.congested:
+            self._is_asking = False
+        return not self._is_asking
 
     def handle_events(self, events: list[Event]) -> None:
         """Take the core's events."""
@@ -120,6 +124,7 @@ class ApplicationWebSocket(WebSocket):
             if not isinstance(event, Message):
                 super().handle_events([event])
             elif self._is_listening:
+                self._is_asking = True
                 try:
                     on_message(self, event.data)
                 # A cancelled future whose result a callback asks for is a failure like any other.
