@@ -202,6 +202,13 @@ def test_the_bound_of_work_is_the_same(comparer: differential.Comparer, size: in
     assert (
         comparer.difference(differential.Case(False, (flood,), True, 10, UNLIMITED, False, False, True)) == ""
     )
+    # Fed in two pieces that meet inside a frame, and decoded then: the third piece is the second to be decoded.
+    for frame_ in masked(fb.BINARY, bytes(100)), masked(fb.BINARY, bytes(300), fin=False) + masked(0, b"x"):
+        flood = frame_ * 12_000
+        for at in 1, 10, 5 * len(frame_) + 3, 1000 * len(frame_) + 50, len(flood) // 2 - 20:
+            pieces = b"", flood[:at], flood[at:]
+            case = differential.Case(False, pieces, True, 1000, 10, False, False, True, False, 2)
+            assert comparer.difference(case) == "", at
 
 
 @settings(max_examples=400)

@@ -677,11 +677,16 @@ class Decoder:
         self._assembler.begin(0)
 
     def _decode(self, out: list[Any]) -> Frame | None:
+        if self._fed:
+            # All of it, so that neither pieces nor the bound of work depend on how it was fed.
+            self._buffer = b"".join((self._buffer[self._position :], *self._fed))
+            self._position = 0
+            self._fed.clear()
         while True:
             if not self._opcode:
                 self._whole_messages(out)
             if self._budget <= 0:
-                self.has_more = self._position < len(self._buffer) or bool(self._fed)
+                self.has_more = self._position < len(self._buffer)
                 return None
             before = self._position
             frame = self._step(out)
@@ -689,11 +694,9 @@ class Decoder:
                 return frame
             if self._position == before:
                 # More bytes are needed: what is left is at the most a control frame that is not complete.
-                self._buffer = b"".join((self._buffer[before:], *self._fed))
+                self._buffer = self._buffer[before:]
                 self._position = 0
-                if not self._fed:
-                    return None
-                self._fed.clear()
+                return None
 
     def _whole_messages(self, out: list[Any]) -> None:
         """The express lane: messages in one frame that is all here, not compressed and below 64 KiB.
