@@ -31,6 +31,9 @@ def extensions() -> list[Extension]:
         return []
     found: list[Extension] = []
     for source in sorted(glob("wsframe/_*.pyx")):
+        if sys.platform == "win32" and Path(source).stem == "_fastpath":
+            # It is made of POSIX system calls, for event loops that Windows does not have.
+            continue
         module = Extension(
             f"wsframe.{Path(source).stem}",
             [source],

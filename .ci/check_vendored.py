@@ -59,7 +59,7 @@ def is_core_test(source: str, above_core: list[str]) -> bool:
         return False
     if re.search(
         # The modules named ...helpers are about adapters and commands.
-        r"^\s*(from|import) (asyncio|socket|subprocess|autobahn|bench|examples|\w+helpers)\b",
+        r"^\s*(from|import) (asyncio|socket|subprocess|autobahn|bench\w*|test_\w+|examples|\w+helpers)\b",
         source,
         re.MULTILINE,
     ):

@@ -97,7 +97,7 @@ def _on_loops(name: str, about: str, **more: Any) -> list[Entry]:
 
 
 ECHO = Roster(
-    # With callbacks, they will stand here.
+    *_on_loops("wsframe.callbacks", "wsframe.aio, an Application", codec="cython"),
     *_on_loops("wsframe", "wsframe.aio, coroutines", codec="cython"),
     Entry("wsframe/sync", "wsframe.sync, a thread for each connection", codec="cython"),
     *_on_loops("wsframe-python", "the same with the pure-Python codec", codec="python"),

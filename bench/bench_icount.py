@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,34 +18,32 @@ from typing import Any
 
 from bench_command import CODECS
 from bench_errors import EXIT_FAILED, EXIT_OK, UnusableError
-from bench_icount_worker import TURN
-from bench_ours import Wsframe
 from bench_pool import environment
 
 DESCRIPTION = """\
-Count the instructions of fixed work under callgrind: masking, building, parsing, and one turn of an echo in the
-server's core. The counts are compared with those in bench/icount.json, if these are of the same CPython, compilers and
-machine. Exit status: 0 when nothing has grown by more than 5 %, or there is nothing to compare with; 1 when something
-has; 2 when it could not run as asked."""
+Count the instructions of fixed work under callgrind: masking, building, parsing, and one turn of an echo in the core,
+as a server and as a client. The counts are compared with those in bench/icount.json, if these are of the same CPython,
+compilers and machine. Exit status: 0 when nothing has grown by more than 5 %, or there is nothing to compare with; 1
+when something has; 2 when it could not run as asked."""
 
-#: What is counted, and how often it is done: some million instructions, beside which nothing else matters.
+#: What is counted, and how often it is done: some ten million instructions, beside which the call of it is nothing.
 CASES = {
-    "mask/125": 50_000,
-    "mask/64K": 1000,
-    "build/server/text/125": 50_000,
-    "build/client/text/125": 50_000,
-    "parse/text/125": 20,
+    "mask/125": 20_000,
+    "mask/64K": 2000,
+    "build/server/text/125": 20_000,
+    "build/client/text/125": 20_000,
+    "parse/text/125": 10,
     "parse/text/4K": 100,
     "parse/separate/125": 20,
-    TURN: 2000,
+    "parse/client/125": 10,
+    "turn/server/125": 2000,
+    "turn/client/125": 2000,
 }
 HERE = Path(__file__).resolve().parent
+WORKER = HERE / "bench_icount_worker.py"
 BASELINE = HERE / "icount.json"
 #: More than this part of what it was is too much.
 GROWTH = 0.05
-#: The work is done so often, and then so much more often; the difference has neither the start of the interpreter nor
-#: that of the work in it.
-BASE = 10
 #: Seconds for one run.
 PATIENCE = 600.0
 
@@ -86,10 +84,12 @@ def run(args: argparse.Namespace) -> int:
     if shutil.which("valgrind") is None:
         raise UnusableError("instructions are counted by callgrind, and valgrind is not installed")
     codec = str(args.codec)
-    key = identify(codec)
     entries = read(args.file)
-    before = next((entry["instructions"] for entry in entries if entry["key"] == key), None)
-    counts = count(codec, CASES, before or {})
+    with tempfile.TemporaryDirectory(prefix="wsframe-icount-") as directory:
+        counter = Counter(codec, Path(directory))
+        key = counter.identify()
+        before = next((entry["instructions"] for entry in entries if entry["key"] == key), None)
+        counts = counter.count(CASES, before or {})
     show(key, counts, compared=before is not None)
     if args.update:
         kept = [entry for entry in entries if entry["key"] != key]
@@ -97,45 +97,6 @@ def run(args: argparse.Namespace) -> int:
         args.file.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
         return EXIT_OK
     return EXIT_FAILED if any(one.grown for one in counts) else EXIT_OK
-
-
-def identify(codec: str) -> dict[str, str]:
-    """Return everything that the counts depend on besides our code.
-
-    Raises:
-        UnusableError: that codec cannot be loaded.
-    """
-    program = (
-        "import json, sys; sys.path[:0] = sys.argv[2:]; from bench_icount import described;"
-        " print(json.dumps(described(sys.argv[1])))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", program, codec, str(HERE), str(HERE.parent)],
-        env=environment(codec),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise UnusableError(f"the {codec} codec cannot be measured: {lines[-1] if lines else 'it crashed'}")
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
-
-
-def described(codec: str) -> dict[str, str]:
-    """Return the same, from a process that has the codec loaded."""
-    about = Wsframe(codec).describe()
-    return {
-        "codec": codec,
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "python compiler": platform.python_compiler(),
-        "compiler": about.get("compiler", ""),
-        "cython": about.get("cython", ""),
-        "machine": platform.machine(),
-        "libc": " ".join(platform.libc_ver()),
-    }
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -149,36 +110,69 @@ def read(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def count(codec: str, cases: Mapping[str, int], before: Mapping[str, float]) -> list[Count]:
-    """Count every case. Whoever else needs the cores is not counted, so all of them are used."""
-    runs = [(case, BASE + more) for case, passes in cases.items() for more in (0, passes)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(runs, pool.map(lambda one: instructions(codec, *one), runs), strict=True))
-    counts = []
-    for case, passes in cases.items():
-        (base, few), (whole, many) = found[case, BASE], found[case, BASE + passes]
-        counts.append(Count(case, (whole - base) / (many - few), before.get(case)))
-    return counts
+class Counter:
+    """Counts with one codec, in a directory of its own."""
 
+    def __init__(self, codec: str, directory: Path) -> None:
+        self.codec = codec
+        self.directory = directory
+        # To compile the same modules for every case would take most of the time.
+        self.environment = environment(codec) | {"PYTHONPYCACHEPREFIX": str(directory / "cache")}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        # Without `site`: what is installed beside must not decide how much the start of the interpreter allocates.
+        self.command = [sys.executable, "-S", str(WORKER), codec]
 
-def instructions(codec: str, case: str, times: int) -> tuple[int, int]:
-    """Return how many instructions a process has executed that did a case so often, and how many messages that were.
+    def identify(self) -> dict[str, str]:
+        """Return everything that the counts depend on besides our code.
 
-    Raises:
-        UnusableError: it failed.
-    """
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    # Without `site`: what is installed beside must not decide how much the start of the interpreter allocates.
-    # And numbers of one length, since the heap begins with the arguments.
-    command += [sys.executable, "-S", str(HERE / "bench_icount_worker.py"), codec, case, f"{times:08}"]
-    done = subprocess.run(
-        command, env=environment(codec), capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    found = re.search(r"^==\d+== Collected : (\d+)", done.stderr, re.MULTILINE)
-    if done.returncode or found is None or not done.stdout.strip().isdecimal():
-        lines = (done.stderr.strip() or "it does not say why").splitlines()
-        raise UnusableError(f"{case} failed under callgrind with status {done.returncode}: {lines[-1]}")
-    return int(found[1]), int(done.stdout)
+        Raises:
+            UnusableError: that codec cannot be loaded.
+        """
+        done = self._run(self.command)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines()
+            why = lines[-1] if lines else "it crashed"
+            raise UnusableError(f"the {self.codec} codec cannot be measured: {why}")
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+
+    def count(self, cases: Mapping[str, int], before: Mapping[str, float]) -> list[Count]:
+        """Count every case. Whoever else needs the cores is not counted, so all of them are used."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(lambda case: self.instructions(case, cases[case]), cases)
+            return [Count(case, now, before.get(case)) for case, now in zip(cases, found, strict=True)]
+
+    def instructions(self, case: str, times: int) -> float:
+        """Return how many instructions one message of a case takes.
+
+        Raises:
+            UnusableError: it failed.
+        """
+        # callgrind writes what it has counted whenever `getpgrp` is called: the second part is the work.
+        parts = self.directory / case.replace("/", "-")
+        valgrind = [
+            "valgrind",
+            "--tool=callgrind",
+            f"--callgrind-out-file={parts}",
+            "--dump-before=getpgrp",
+        ]
+        # Numbers of one length, since the heap begins with the arguments.
+        done = self._run([*valgrind, *self.command, case, f"{times:08}"])
+        if done.returncode or not done.stdout.strip().isdecimal():
+            lines = (done.stderr.strip() or "it does not say why").splitlines()
+            raise UnusableError(f"{case} failed under callgrind with status {done.returncode}: {lines[-1]}")
+        work = parts.with_name(f"{parts.name}.2")
+        found = (
+            re.search(r"^summary: (\d+)", work.read_text("utf-8"), re.MULTILINE) if work.exists() else None
+        )
+        if found is None:
+            raise UnusableError(f"{case}: callgrind has not seen where the work begins and ends")
+        return int(found[1]) / int(done.stdout)
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
 
 
 def show(key: Mapping[str, str], counts: Iterable[Count], *, compared: bool) -> None:

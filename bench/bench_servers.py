@@ -40,6 +40,17 @@ async def wsframe(tls: ssl.SSLContext | None, deflate: bool) -> int:
     return port_of(await serve(echo, HOST, 0, ssl=tls, compression=deflate))
 
 
+async def wsframe_callbacks(tls: ssl.SSLContext | None, deflate: bool) -> int:
+    """Start ours, with callbacks."""
+    from wsframe.aio import Application, WebSocket, serve
+
+    class Echo(Application):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            ws.send_nowait(message)
+
+    return port_of(await serve(Echo(), HOST, 0, ssl=tls, compression=deflate))
+
+
 def wsframe_sync(tls: ssl.SSLContext | None, deflate: bool) -> int:
     """Start ours on blocking sockets: a thread for each connection."""
     from wsframe.sync import WebSocket, serve
@@ -163,8 +174,9 @@ async def raw(tls: ssl.SSLContext | None, _deflate: bool) -> int:
     return port_of(await asyncio.get_running_loop().create_server(Echo, HOST, 0, ssl=tls))
 
 
-#: By the part of a contestant's name before the slash. With callbacks of our own there will be one more.
+#: By the part of a contestant's name before the slash.
 ASYNCHRONOUS: dict[str, Start] = {
+    "wsframe.callbacks": wsframe_callbacks,
     "wsframe": wsframe,
     "wsframe-python": wsframe,
     "websockets": websockets,

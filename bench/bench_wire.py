@@ -30,17 +30,18 @@ def xor(data: bytes, key: bytes) -> bytes:
     return (int.from_bytes(data, "little") ^ int.from_bytes(pattern, "little")).to_bytes(len(data), "little")
 
 
-def frame(opcode: int, payload: bytes, key: bytes, *, fin: bool = True, rsv1: bool = False) -> bytes:
-    """Return a masked frame."""
+def frame(opcode: int, payload: bytes, key: bytes | None, *, fin: bool = True, rsv1: bool = False) -> bytes:
+    """Return a frame, masked if there is a key."""
     first = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
     length = len(payload)
+    masked = 0 if key is None else 0x80
     if length < 126:
-        header = struct.pack("!BB", first, 0x80 | length)
+        header = struct.pack("!BB", first, masked | length)
     elif length < 1 << 16:
-        header = struct.pack("!BBH", first, 0x80 | 126, length)
+        header = struct.pack("!BBH", first, masked | 126, length)
     else:
-        header = struct.pack("!BBQ", first, 0x80 | 127, length)
-    return header + key + xor(payload, key)
+        header = struct.pack("!BBQ", first, masked | 127, length)
+    return header + payload if key is None else header + key + xor(payload, key)
 
 
 def read_frames(wire: bytes) -> Iterator[WireFrame]:

@@ -14,9 +14,11 @@ import gc
 import importlib
 import importlib.util
 import inspect
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
+from unittest import mock
 
 import pytest
 
@@ -38,6 +40,7 @@ from wsframe import Disconnected
 __all__ = [
     "DEADLINE",
     "LOOPS",
+    "LOOP_TRANSPORTS",
     "Endings",
     "Listener",
     "Raw",
@@ -53,6 +56,7 @@ __all__ = [
     "port_of",
     "run",
     "server_context",
+    "transports_of",
     "until",
     "uri_of",
     "warm_up",
@@ -63,21 +67,36 @@ T = TypeVar("T")
 #: Seconds that any test may take, however slow the machine.
 DEADLINE = 60.0
 
-LOOPS = [
-    "asyncio",
-    pytest.param(
-        "uvloop",
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
-        ),
-    ),
-]
+_needs_uvloop = pytest.mark.skipif(
+    importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
+)
+
+LOOPS = ["asyncio", pytest.param("uvloop", marks=_needs_uvloop)]
+
+
+#: The same loops, but plain TCP goes through their own transports, as TLS always does.
+LOOP_TRANSPORTS = ["asyncio-transports", pytest.param("uvloop-transports", marks=_needs_uvloop)]
+
+#: Modules whose tests run on both ways; on the others it makes no difference, or TLS has the second one.
+BOTH_WAYS = (
+    "test_aio_client",
+    "test_aio_closing",
+    "test_aio_flow",
+    "test_aio_resets",
+    "test_aio_server",
+)
 
 
 def loop_factory(loop_kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    module = asyncio if loop_kind == "asyncio" else importlib.import_module(loop_kind)
+    module = importlib.import_module(loop_kind.partition("-")[0])
     factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
     return factory
+
+
+def transports_of(loop_kind: str) -> contextlib.AbstractContextManager[Any]:
+    """While this lasts, plain TCP is carried by what that kind of loop says."""
+    own = not loop_kind.endswith("-transports")
+    return mock.patch.dict(os.environ, {} if own else {"WSFRAME_LOOP_TRANSPORTS": "1"})
 
 
 @functools.cache
@@ -103,7 +122,11 @@ def run(main: Coroutine[Any, Any, T], loop_kind: str = "asyncio") -> T:
         return result
 
     warm_up(loop_kind)
-    with nothing_left(failures), asyncio.Runner(loop_factory=factory) as runner:
+    with (
+        transports_of(loop_kind),
+        nothing_left(failures),
+        asyncio.Runner(loop_factory=factory) as runner,
+    ):
         return runner.run(guarded())
 
 
@@ -143,7 +166,8 @@ def aio_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     parameters.append(inspect.Parameter("loop_kind", inspect.Parameter.KEYWORD_ONLY))
     test.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    pytest.mark.parametrize("loop_kind", LOOPS)(test)
+    kinds = [*LOOPS, *LOOP_TRANSPORTS] if function.__module__ in BOTH_WAYS else LOOPS
+    pytest.mark.parametrize("loop_kind", kinds)(test)
     return test
 
 

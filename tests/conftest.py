@@ -39,6 +39,7 @@ CODEC_INDEPENDENT = (
     # They have both in hand.
     "test_codec_differential",
     "test_codec_nomemory",
+    "test_fastpath_differential",
     "test_conftest",
     "test_config",
     "test_deflate",
@@ -97,14 +98,17 @@ def codec(request: pytest.FixtureRequest) -> Generator[ModuleType]:
     codecs = loaded_codecs()
     chosen = codecs[request.param]
     package = codecs["python"].__name__.rpartition(".")[0]
+    leaves = {f"{package}.{name}" for name in ("_codec", "_codec_py", "_fastpath", "_fastpath_py")}
+    twins = [chosen, importlib.import_module(chosen.__name__.replace("_codec", "_fastpath"))]
     replaced: list[tuple[ModuleType, str, object]] = []
     for module_name, module in list(sys.modules.items()):
-        if module_name.startswith(f"{package}.") and module not in codecs.values():
-            for name in chosen.__all__:
-                # The value classes are the same in both codecs; what works on them is exchanged.
-                if name in vars(module) and vars(module)[name] is not getattr(chosen, name):
-                    replaced.append((module, name, vars(module)[name]))
-                    setattr(module, name, getattr(chosen, name))
+        if module_name.startswith(f"{package}.") and module_name not in leaves:
+            for twin in twins:
+                for name in twin.__all__:
+                    # The value classes are the same in both codecs; what works on them is exchanged.
+                    if name in vars(module) and vars(module)[name] is not getattr(twin, name):
+                        replaced.append((module, name, vars(module)[name]))
+                        setattr(module, name, getattr(twin, name))
     yield chosen
     for module, name, value in replaced:
         setattr(module, name, value)

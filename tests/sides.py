@@ -1,11 +1,12 @@
 """One test for both adapters: a side runs ours, on an event loop in a thread or in threads; the peer is a bare socket.
 
-The fixture `side` gives each of them, and fails a test that leaves anything behind.
+The fixtures `side` and `side_and_transports` give each of them, and fail a test that leaves anything behind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 import time
@@ -19,7 +20,7 @@ from adapterhelpers import nothing_left
 from synchelpers import DEADLINE, Job, until
 from wsframe import Disconnected, Request, aio, sync
 
-__all__ = ["Pending", "Server", "Side", "side"]
+__all__ = ["Pending", "Server", "Side", "side", "side_and_transports"]
 
 
 class Pending(Protocol):
@@ -196,15 +197,28 @@ class SyncSide(Side):
             job.result()
 
 
-@pytest.fixture(params=[*aiohelpers.LOOPS, "sync"])
-def side(request: pytest.FixtureRequest) -> Iterator[Side]:
-    """Each adapter, on each event loop."""
+@contextlib.contextmanager
+def _begun(kind: str) -> Iterator[Side]:
     failures: list[str] = []
-    if request.param != "sync":
-        aiohelpers.warm_up(request.param)
-    with nothing_left(failures):
-        chosen = SyncSide() if request.param == "sync" else AioSide(request.param, failures)
+    if kind != "sync":
+        aiohelpers.warm_up(kind)
+    with aiohelpers.transports_of(kind), nothing_left(failures):
+        chosen = SyncSide() if kind == "sync" else AioSide(kind, failures)
         try:
             yield chosen
         finally:
             chosen.stop()
+
+
+@pytest.fixture(params=[*aiohelpers.LOOPS, "sync"])
+def side(request: pytest.FixtureRequest) -> Iterator[Side]:
+    """Each adapter, on each event loop."""
+    with _begun(request.param) as chosen:
+        yield chosen
+
+
+@pytest.fixture(params=[*aiohelpers.LOOPS, *aiohelpers.LOOP_TRANSPORTS, "sync"])
+def side_and_transports(request: pytest.FixtureRequest) -> Iterator[Side]:
+    """The same, and each of the loops with its own transports."""
+    with _begun(request.param) as chosen:
+        yield chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import re
 from typing import Any
@@ -23,9 +24,9 @@ from wsframe import (
     State,
     Timeouts,
     WsframeError,
+    _backend,
 )
 from wsframe._adapter._exceptions import closed_error, connect_error
-from wsframe._adapter._queue import ReceiveQueue
 from wsframe._adapter._settings import ConnectionOptions, settings_for
 from wsframe.aio import (
     ConnectError,
@@ -69,8 +70,20 @@ def clean(code: int, reason: str = "") -> Disconnected:
 # The queue.
 
 
+def new_queue(messages: int = 16, size: int = 262144) -> Any:
+    # Not by its name, which would stand for one codec's alone.
+    return _backend.ReceiveQueue(messages, size)
+
+
+def new_inbox() -> Any:
+    def nothing(*_: object) -> None:
+        return None
+
+    return _backend.Inbox(16, 262144, None, nothing, Exception, None)
+
+
 def test_the_queue_gives_what_it_took_in_order() -> None:
-    queue = ReceiveQueue(Limits())
+    queue = new_queue()
     messages = [Message(str(number), Opcode.TEXT) for number in range(5)]
     for item in messages:
         queue.put(item)
@@ -82,7 +95,7 @@ def test_the_queue_gives_what_it_took_in_order() -> None:
 
 
 def test_the_queue_is_full_at_its_count_and_again_free_at_half_of_it() -> None:
-    queue = ReceiveQueue(Limits(receive_queue_messages=4))
+    queue = new_queue(messages=4)
     for _ in range(3):
         queue.put(message())
         assert not queue.full
@@ -97,7 +110,7 @@ def test_the_queue_is_full_at_its_count_and_again_free_at_half_of_it() -> None:
 
 
 def test_the_queue_is_full_at_its_bytes_too() -> None:
-    queue = ReceiveQueue(Limits(receive_queue_bytes=100))
+    queue = new_queue(size=100)
     seen = []
     for size in (99, 1, None, 1000, None, None):
         if size is None:
@@ -109,12 +122,34 @@ def test_the_queue_is_full_at_its_bytes_too() -> None:
 
 
 def test_a_queue_of_one() -> None:
-    queue = ReceiveQueue(Limits(receive_queue_messages=1))
+    queue = new_queue(messages=1)
     for _ in range(2):
         queue.put(message())
         assert queue.full is True
         queue.get()
         assert [queue.full, len(queue)] == [False, 0]
+
+
+@pytest.mark.parametrize("take", [False, True])
+def test_a_queue_that_never_becomes_empty_keeps_no_more_than_it_holds(take: bool) -> None:
+    queue = new_inbox() if take else new_queue()
+    expected: list[Message] = []
+    most = 0
+    for number in range(1000):
+        new = [Message(str(number * 2 + i), Opcode.TEXT) for i in range(2)]
+        expected += new
+        if take:
+            queue.take(list(new))
+        else:
+            for item in new:
+                queue.put(item)
+        for _ in range(2 if number > 5 else 1):
+            assert queue.get() is expected.pop(0)
+        assert queue.items == expected
+        assert len(queue) == len(expected) > 0
+        most = max(most, len(gc.get_referents(*gc.get_referents(queue))))
+    # The list is there, and not longer than what was taken since it was last shortened.
+    assert 5 < most < 200
 
 
 # The settings.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiohelpers import Endings, Listener, aio_test, echo, expect_log, open_raw, opened, until, uri_of
-from framebuilder import BINARY, CLOSE, PING, TEXT, ParsedFrame, close_payload, parse_all
+from framebuilder import BINARY, CLOSE, PING, PONG, TEXT, ParsedFrame, close_payload, parse_all
 from wsframe import Cause, Disconnected, Initiator, Limits, LocalProtocolError
 from wsframe.aio import ConnectionClosedError, ConnectionClosedOK, WebSocket, connect, serve
 
@@ -330,7 +330,7 @@ async def test_a_bug_does_not_wedge_a_connection(monkeypatch: pytest.MonkeyPatch
         with expect_log("could not be handled"), await open_raw(server) as raw:
             await asyncio.sleep(0.05)
             monkeypatch.setattr(WebSocket, "handle_events", broken)
-            await raw.send_frame(TEXT, b"x")
+            await raw.send_frame(PONG, b"x")
             assert (await raw.next_frame()).payload[:2] == close_payload(1011)
             raw.shutdown()
             with contextlib.suppress(ConnectionError):

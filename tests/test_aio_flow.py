@@ -352,7 +352,7 @@ async def test_a_slow_handler_stops_the_peer_and_loses_nothing() -> None:
             assert sent < MUCH // 20_000, "the peer was never stopped"
             (ws,) = sockets
             assert ws._channel.reading_is_paused
-            held = sum(len(message.data) for message in ws._queue._items)
+            held = sum(len(message.data) for message in ws._queue.items)
             limit = ws._connection.limits.receive_queue_bytes
             # The last chunk that was read may lie above the mark.
             assert limit <= held < limit + (300 << 10)
@@ -452,7 +452,7 @@ async def test_compressed_bombs_come_one_turn_at_a_time() -> None:
         sockets.append(ws)
         await release.wait()
         async for message in ws:
-            most = max(most, sum(len(item.data) for item in ws._queue._items))
+            most = max(most, sum(len(item.data) for item in ws._queue.items))
             received.append((len(message), message[0]))
 
     extension = ("Sec-WebSocket-Extensions", "permessage-deflate; client_no_context_takeover")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import socket
+import struct
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+import wsframe
 from aiohelpers import (
     Endings,
     aio_test,
@@ -166,6 +169,19 @@ async def test_connect_and_drop() -> None:
         endings.clear()
         (await dial(server)).reset()
         assert (await endings.one()).cause in (Cause.RESET, Cause.TRANSPORT_ERROR)
+
+
+@aio_test
+async def test_the_address_of_a_peer_that_is_gone_before_it_is_accepted() -> None:
+    addresses: list[Any] = []
+    async with serve(echo, "127.0.0.1", 0, on_end=lambda _, address, __: addresses.append(address)) as server:
+        # The event loop does not run meanwhile.
+        with socket.create_connection(("127.0.0.1", port_of(server))) as sock:
+            here = sock.getsockname()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await until(lambda: addresses)
+    # uvloop's own transports ask the socket, which does not know any more.
+    assert addresses == [here] or (addresses == [None] and os.environ.get("WSFRAME_LOOP_TRANSPORTS") == "1")
 
 
 @aio_test
@@ -371,6 +387,37 @@ async def test_a_cancelled_handler_closes_with_1001() -> None:
                 await ws.recv()
             assert ws.close_code == 1001
         assert (await endings.one()).clean
+
+
+@aio_test
+async def test_an_idle_websocket_keeps_nothing_that_it_does_not_use() -> None:
+    opened: list[Any] = []
+
+    async def handler(ws: Any) -> None:
+        ws.name = "its user's"
+        opened.append(ws)
+        await ws.recv()
+
+    async with serving(handler) as (server, endings):
+        with await open_raw(server) as raw:
+            await until(lambda: opened)
+            (ws,), (owner,) = opened, server._serving._connections
+            for holder in (owner, ws, ws._channel, ws._queue, ws._connection):
+                for held in gc.get_referents(holder):
+                    # (The task that waits is a future, too.)
+                    assert type(held) not in (
+                        wsframe.Server,
+                        asyncio.Future,
+                        asyncio.Lock,
+                        list,
+                        bytearray,
+                    ), holder
+                    assert not isinstance(held, dict) or held == {"name": "its user's"}, holder
+            assert ws.request.headers["Upgrade"] == "websocket"
+            await raw.send_frame(TEXT, b"x")
+            await raw.next_frame()
+            await raw.send_close()
+        await endings.one()
 
 
 @aio_test

@@ -32,6 +32,7 @@ import bench_pool
 import bench_wire
 import benchtools
 import framebuilder
+import wsframe
 from bench_errors import UnsupportedError, UnusableError, WrongError
 from bench_goals import Bound, Cost, Growth, Verdict, judge
 from bench_measure import Result, Sample, Samples
@@ -417,9 +418,24 @@ def test_every_server_that_is_installed_echoes(tmp_path: Path) -> None:
     status = bench("--cases", "ping/256,pipe/8K", "--rounds", "1", "--codec", "python", "--json", str(file))
     found = json.loads(file.read_text("utf-8"))
     assert status == 0, [case["skipped"] for case in found["cases"]]
-    here = {name for name in bench_contestants.ECHO.entries if not name.startswith("wsframe/")}
+    roster = bench_contestants.ECHO
+    here = {name for name in roster.entries if roster.codec_of(name) != "cython"}
     for case in found["cases"]:
         assert set(case["results"]) | set(found["missing"]) == here
+
+
+@pytest.mark.skipif(wsframe.backend != "cython", reason="the codec is not compiled")
+@pytest.mark.usefixtures("short")
+def test_ours_with_the_compiled_codec_echo(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    arguments = ["--cases", "ping/256,pipe/8K", "--rounds", "1", "--codec", "cython"]
+    status = bench(*arguments, "--against", "none", "--json", str(file))
+    found = json.loads(file.read_text("utf-8"))
+    assert status == 0, [case["skipped"] for case in found["cases"]]
+    roster = bench_contestants.ECHO
+    here = {name for name in roster.entries if roster.codec_of(name) == "cython"}
+    for case in found["cases"]:
+        assert here <= set(case["results"]) | set(found["missing"])
 
 
 @pytest.mark.usefixtures("short")
@@ -523,6 +539,7 @@ def test_what_makes_no_sense_is_refused(
 def test_choose() -> None:
     roster = bench_contestants.ECHO
     assert roster.choose(["cython"], ["websockets"], ["uvloop"]) == [
+        "wsframe.callbacks/uvloop",
         "wsframe/uvloop",
         "wsframe/sync",
         "limit",

@@ -13,18 +13,23 @@ import bench_icount
 import bench_icount_worker
 import bench_main
 import bench_wire
+import wsframe
 from bench_icount import Count
 
 if sys.platform == "win32":
     pytest.skip("valgrind does not run on Windows", allow_module_level=True)
 
-#: Runs what it is given, and pretends that each time the work is done takes 700 instructions, after 5000.
+#: Runs what it is given, and pretends that the work takes 700 instructions each time it is done.
 VALGRIND = """#!/bin/sh
-shift 2
+parts=${2#--callgrind-out-file=}
+shift 3
 times=$(echo "$6" | sed "s/^0*//")
 "$@" || exit
-echo "==1== Collected : $((5000 + 700 * times))" >&2
+echo "summary: 5000" >"$parts.1"
+echo "summary: $((700 * times))" >"$parts.2"
+echo "summary: 60" >"$parts.3"
 """
+TURN = "turn/client/125"
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ def valgrind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script.write_text(VALGRIND)
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(bench_icount, "CASES", {"mask/125": 20, bench_icount_worker.TURN: 3})
+    monkeypatch.setattr(bench_icount, "CASES", {"mask/125": 20, TURN: 3})
 
 
 def icount(file: Path, *arguments: str) -> int:
@@ -49,7 +54,7 @@ def test_counts_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixt
 
     assert icount(file, "--update") == 0
     (entry,) = json.loads(file.read_text())
-    assert entry["instructions"] == {"mask/125": 700, bench_icount_worker.TURN: 700}
+    assert entry["instructions"] == {"mask/125": 700, TURN: 700}
     assert entry["key"]["codec"] == "python"
     assert "3." in entry["key"]["python"]
     capsys.readouterr()
@@ -93,9 +98,32 @@ def test_what_fails_is_said(
     assert "no/such/case failed under callgrind with status 1: KeyError" in capsys.readouterr().err
 
 
-def test_turn_gives_the_message_back() -> None:
-    work = bench_icount_worker.echo_turn()
+@pytest.mark.usefixtures("valgrind")
+def test_a_valgrind_that_does_not_see_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "valgrind"
+    script.write_text(script.read_text().replace(".2", ".4"))
+    assert icount(tmp_path / "icount.json") == 2
+    assert "mask/125: callgrind has not seen where the work begins" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_turn_gives_the_message_back(client: bool) -> None:
+    work = bench_icount_worker.echo_turn(client=client)
     (wire,) = work.check()
     (frame,) = bench_wire.read_frames(wire)
     assert frame.payload == bench_cases.CASES["parse/text/125"].message
+    assert (frame.key is not None) == client
     assert work.run(3) == 3
+
+
+def test_a_client_parses_what_a_server_sends() -> None:
+    work = bench_icount_worker.parse_unmasked()
+    assert set(work.check()) == {bench_cases.CASES["parse/text/125"].payload}
+    assert work.run(2) == 2 * work.messages == 2 * len(work.check())
+
+
+def test_every_case_can_be_made() -> None:
+    for case in bench_icount.CASES:
+        assert bench_icount_worker.ready(wsframe.backend, case).check()

@@ -18,7 +18,8 @@ import pytest
 
 from adapterhelpers import client_context, port_of, request_to, server_context
 from framebuilder import BINARY, CLOSE, close_payload, parse_all
-from sides import Server, Side, side
+from sides import Server, Side
+from sides import side_and_transports as side
 from synchelpers import DEADLINE, Job, Raw, until
 from wsframe import Cause, Limits
 

@@ -72,7 +72,7 @@ def test_a_sample_of_the_million(comparer: differential.Comparer) -> None:
     assert differential.check(comparer, 1, range(5000)) == ""
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_a_difference_is_seen_and_made_small(
     comparer: differential.Comparer, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -81,6 +81,8 @@ def test_a_difference_is_seen_and_made_small(
         monkeypatch.setattr(_codec_py, "_BAD_UTF8", "something else")
     elif number == 1:
         monkeypatch.setattr(_codec_py, "_RSV23", 0x20)
+    elif number == 2:
+        monkeypatch.setattr(_codec_py, "apply_mask", lambda data, key, offset: _codec_py._xor(data, key))
     else:
         monkeypatch.setattr(_codec_py.Decoder, "pending", property(lambda self: self._in_frame))
     report = differential.check(comparer, 1, range(5000))
@@ -88,6 +90,14 @@ def test_a_difference_is_seen_and_made_small(
     shown = eval(report.rpartition("\n")[2], vars(differential))
     assert sum(map(len, shown.chunks)) < 30
     assert comparer.difference(shown)
+
+
+def test_floods_are_among_the_inputs(
+    comparer: differential.Comparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_codec_py, "_BUDGET", 2 * differential.BOUND)
+    monkeypatch.setattr(differential, "shrink", lambda case, differs: case)
+    assert differential.check(comparer, 2, range(5000)).startswith("input ")
 
 
 @settings(max_examples=400)
@@ -202,6 +212,13 @@ def test_the_bound_of_work_is_the_same(comparer: differential.Comparer, size: in
     assert (
         comparer.difference(differential.Case(False, (flood,), True, 10, UNLIMITED, False, False, True)) == ""
     )
+    # Fed in two pieces that meet inside a frame, and decoded then: the third piece is the second to be decoded.
+    for frame_ in masked(fb.BINARY, bytes(100)), masked(fb.BINARY, bytes(300), fin=False) + masked(0, b"x"):
+        flood = frame_ * 12_000
+        for at in 1, 10, 5 * len(frame_) + 3, 1000 * len(frame_) + 50, len(flood) // 2 - 20:
+            pieces = b"", flood[:at], flood[at:]
+            case = differential.Case(False, pieces, True, 1000, 10, False, False, True, False, 2)
+            assert comparer.difference(case) == "", at
 
 
 @settings(max_examples=400)

@@ -374,6 +374,15 @@ def test_feeding_nothing_changes_nothing(codec: ModuleType) -> None:
     assert not outcome.pending
 
 
+def test_no_limit_is_beyond_what_a_length_can_be(codec: ModuleType) -> None:
+    """Frames that are each as long as one may be: together they are over every limit."""
+    decoder = make(codec, max_message_size=1 << 70, expect_masked=False)
+    decoder.feed(b"\x02\x07payload\x80\x7f\x7f\xff\xff\xff\xff\xff\xff\xff")
+    with pytest.raises(codec.CodecError, match=f"over the limit of {(1 << 63) - 1}") as caught:
+        decoder.decode([])
+    assert caught.value.code == 1009
+
+
 def test_input_stays_in_order_when_it_is_fed_between_frames(codec: ModuleType) -> None:
     """What is fed while older input waits comes after it, also where a frame ended with the oldest of it."""
     wire = one_by_one(b"".join(masked(fb.PING, bytes([number])) for number in range(4)))

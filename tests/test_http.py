@@ -49,6 +49,25 @@ def test_headers_join_several_lines_as_rfc_9110_s5_3_says() -> None:
     assert headers.get_all("A") == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    "name", ["", ":", "a:", "a:b", "a:1\nx", "\nx", "1\nx", "\n", "\xe4", "\u0430", "1", "y"]
+)
+def test_headers_are_found_by_whole_names_only(name: str) -> None:
+    headers = Headers([("a", "1"), ("x", "y"), ("b", ":x:y"), ("a-x", "\xe4:")])
+    assert name not in headers
+    assert headers.get(name) is None
+    assert headers.get_all(name) == []
+
+
+@given(lines, names)
+def test_headers_are_found_as_in_a_list_of_lines(items: list[tuple[str, str]], name: str) -> None:
+    headers = Headers(items)
+    for wanted in [name, *(item[0] for item in items)]:
+        expected = [value.strip(" \t") for key, value in items if key.lower() == wanted.lower()]
+        assert headers.get_all(wanted) == expected
+        assert (wanted in headers) == bool(expected)
+
+
 def test_headers_that_are_missing() -> None:
     headers = Headers()
     with pytest.raises(KeyError):

@@ -69,6 +69,8 @@ MAX_LINES = 500
 #: Files that may be longer, each with its reason: path below wsframe/ -> why.
 LONG_FILES: dict[str, str] = {
     "_codec.pyx": "the same in Cython",
+    "_fastpath.pyx": "the same in Cython",
+    "_fastpath_py.py": "a leaf that is swapped whole for its compiled twin",
     "_codec_py.py": "a leaf that is swapped whole for its compiled twin, and so cannot be spread over files",
 }
 

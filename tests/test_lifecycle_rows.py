@@ -7,18 +7,31 @@ also says what a row left behind: tasks, threads, descriptors, words in the log.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from wsframe.testing.lifecycle import ROWS
 from wsframe.testing.lifecycle._certificates import Certificates
-from wsframe.testing.lifecycle._libraries import OURS, Library
+from wsframe.testing.lifecycle._libraries import OURS, Library, own_driver
 from wsframe.testing.lifecycle._run import Result, can_be_played, play_all
 from wsframe.testing.lifecycle._verdict import expected_row
 
 TABLE = {row.name: row for row in ROWS}
 PLAYABLE = [row for row in ROWS if can_be_played(row)]
 LIBRARIES = [library for library in OURS if library.missing() is None]
+#: The asyncio adapter once more, with callbacks and the better codec.
+LIBRARIES.append(
+    replace(
+        LIBRARIES[0],
+        name=LIBRARIES[0].name.replace("aio", "callbacks"),
+        command=own_driver(str(Path(__file__).with_name("callback_driver.py"))).command,
+    )
+)
+
+#: What callbacks do not have: a handler to leave.
+NO_CALLBACKS = ("server/handler-raises", "server/handler-cancelled")
 
 #: Mostly they wait, so there can be more of them than processors.
 JOBS = 6 * (os.cpu_count() or 2)
@@ -32,7 +45,7 @@ def results() -> dict[str, Result]:
 
 
 def test_there_is_a_driver_for_every_codec_here(results: dict[str, Result]) -> None:
-    assert {name.partition(":")[0] for name in results} == {"aio", "sync"}
+    assert {name.partition(":")[0] for name in results} == {"aio", "sync", "callbacks"}
     for name, result in results.items():
         assert result.problem is None, f"{name}: {result.problem}"
         assert result.version.endswith(name.partition(":")[2])
@@ -43,6 +56,8 @@ def test_there_is_a_driver_for_every_codec_here(results: dict[str, Result]) -> N
 def test_row(results: dict[str, Result], library: Library, name: str) -> None:
     result, row = results[library.name], TABLE[name]
     assert library.adapter is not None
+    if library.name.startswith("callbacks") and name in NO_CALLBACKS:
+        pytest.skip("there is no handler")
     if expected_row(row, library.adapter, TABLE) is None:
         assert name not in result.outcomes
         return

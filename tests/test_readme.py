@@ -42,8 +42,11 @@ def free_port() -> int:
 
 
 def test_no_example_is_forgotten() -> None:
-    assert len(EXAMPLES) == 3
-    assert all("asyncio.run(main())" in text for text in EXAMPLES[:2])
+    assert len(EXAMPLES) == 4
+    assert [text for text in EXAMPLES if "asyncio.run(main())" in text] == [
+        example("import serve"),
+        example("import connect"),
+    ]
 
 
 def test_the_server() -> None:
@@ -67,6 +70,21 @@ def test_the_server() -> None:
         server.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await server
+
+    run(test())
+
+
+def test_the_callbacks() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(example("Application"), "README.md", "exec"), names)
+
+    async def test() -> None:
+        async with serve(names["Echo"](), "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with connect(f"ws://127.0.0.1:{port}/") as ws:
+                for message in ("hello", b"hello"):
+                    await ws.send(message)
+                    assert await ws.recv() == message
 
     run(test())
 

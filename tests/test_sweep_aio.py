@@ -38,7 +38,7 @@ from sweephelpers import (
     system_sockets,
 )
 from wsframe import Cause, Disconnected, Limits
-from wsframe.aio import ConnectError, ConnectionClosed, Server, WebSocket, connect, serve
+from wsframe.aio import ConnectError, ConnectionClosed, Server, WebSocket, _transports, connect, serve
 from wsframe.testing import (
     CancelAt,
     Fault,
@@ -80,8 +80,16 @@ class Talk:
 WHEN: tuple[Literal["wait", "wake"], ...] = ("wait", "wake")
 
 
-#: In memory; in memory with small buffers and a delay; and asyncio's own transports, on sockets that fail.
-NETS = ["memory", "narrow", "system"]
+#: In memory; in memory with small buffers and a delay; and, on sockets that fail, asyncio's own transports and ours.
+NETS = ["memory", "narrow", "system", "own"]
+
+SYSTEM = ("system", "own")
+
+ways = pytest.mark.parametrize(
+    ("net", "tls"),
+    [(net, tls) for tls in (False, True) for net in NETS if (net, tls) != ("own", True)],
+    ids=lambda value: value if isinstance(value, str) else "tls" if value else "plain",
+)
 
 Side = Callable[[WebSocket, Talk], Awaitable[None]]
 
@@ -208,6 +216,9 @@ class Run:
         with monkeypatch.context() as patch, Records() as records:
             patch.setattr(network, "MemoryTransport", RecordingTransport)
             patch.setattr(network, "MemoryStream", RecordingStream)
+            if self.net == "own":
+                # As on asyncio's own loop, of which this one is a subclass.
+                patch.setattr(_transports, "_is_known", lambda loop: True)
             run(
                 self._main(), timeout=1000, client_faults=self.client_faults, server_faults=self.server_faults
             )
@@ -236,6 +247,8 @@ class Run:
         handler = SCENARIOS[self.scenario][1]
 
         async def handle(ws: WebSocket) -> None:
+            own = _transports.as_own_transport(ws._channel.transport) is not None
+            assert own is (self.net == "own")
             await handler(ws, self.talk)
 
         def ended(request: object, address: object, ending: Disconnected) -> None:
@@ -248,7 +261,7 @@ class Run:
             "ssl": server_context("localhost") if self.tls else None,
         }
         client_socket: socket.socket | None = None
-        if self.net == "system":
+        if self.net in SYSTEM:
             listener, client = system_sockets()
             client.setblocking(False)
             listener = RecordingListener(listener, self.server_faults)
@@ -304,7 +317,7 @@ class Run:
         ]
         self.problems += [f"a timer is left: {timer}" for timer in loop.timers]
         self.problems += [f"a transport is left: {transport}" for transport in loop.network.transports]
-        if self.net == "system":
+        if self.net in SYSTEM:
             self.problems += [
                 f"a socket is left: {sock}" for sock in leftovers(RecordingSocket) if sock.fileno() != -1
             ]
@@ -382,15 +395,14 @@ def frozen() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@ways
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_every_operation_fails(
     side: str, scenario: str, net: str, tls: bool, everything: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinds: dict[str, Callable[[], Any]] = dict(KINDS)
-    if net != "system":
+    if net not in SYSTEM:
         kinds["stall"] = lambda: Fault.STALL
     untouched = Run(scenario, net, tls).play(monkeypatch)
     chosen = choose(kinds, untouched.points[side], everything, f"{side} {scenario} {net} {tls}")
@@ -409,8 +421,7 @@ def test_every_operation_fails(
     assert reached >= 0.9 * len(chosen) >= 0.9 * SAMPLE
 
 
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@ways
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_cancelled_at_every_await(
@@ -431,8 +442,7 @@ def test_cancelled_at_every_await(
     assert reached >= (2 if everything else 1) * untouched.points[f"cancel {side}"] > 0
 
 
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@ways
 @pytest.mark.parametrize("scenario", ["handshake", "echo", "server drains"])
 def test_shutdown_cancelled_at_every_await(
     scenario: str, net: str, tls: bool, monkeypatch: pytest.MonkeyPatch

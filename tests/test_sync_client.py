@@ -505,8 +505,8 @@ def test_a_mute_peer_does_not_hold_close_up() -> None:
 @pytest.mark.parametrize("what", [TEXT, PING])
 def test_nor_does_a_chatty_one(what: int) -> None:
     with opened(close_timeout=0.3) as (ws, raw):
-        job = Job(ws.close)
         began = time.monotonic()
+        job = Job(ws.close)
         chatter = Job(chatter_for_ever, raw, what)
         job.result()
         assert 0.3 <= time.monotonic() - began < 5

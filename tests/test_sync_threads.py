@@ -28,7 +28,7 @@ from synchelpers import (
     uri_of,
     waits,
 )
-from wsframe import Cause, Limits, State
+from wsframe import Cause, Connection, Limits, State
 from wsframe.sync import ConnectionClosedError, ConnectionClosedOK, WebSocket, connect
 
 __all__ = ["tidy"]
@@ -187,6 +187,19 @@ def test_whoever_waits_drives_for_the_others(secured: Secured) -> None:
         waits(reader)
         ws.send("hello")
         assert reader.result() == "hello"
+
+
+def test_a_follower_leads_when_the_leader_has_its_message() -> None:
+    with opened() as (ws, raw):
+        reader = Job(ws.recv)
+        waits(reader)
+        pong = ws.ping(b"still there?")
+        follower = Job(pong.wait)
+        waits(follower)
+        raw.send_frame(TEXT, b"x")
+        assert reader.result() == "x"
+        raw.send_frame(PONG, b"still there?")
+        follower.result()
 
 
 def test_a_message_wakes_a_reader_that_does_not_lead(secured: Secured) -> None:
@@ -433,14 +446,19 @@ def test_signals_that_do_not_raise_are_no_end() -> None:
 # An application that fails.
 
 
-def test_an_unhandled_exception_in_the_core_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["receive_data", "handle_events"])
+def test_an_unhandled_exception_in_the_core_ends_the_connection(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with opened() as (ws, raw):
 
-        def fail(events: Any) -> None:
+        def fail(*arguments: Any) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(ws, "handle_events", fail)
-        raw.send_frame(TEXT, b"x")
+        whose: Any = Connection if where == "receive_data" else ws
+        monkeypatch.setattr(whose, where, fail)
+        # What is not a message alone is for handle_events.
+        raw.send_frame(PING, b"x")
         with pytest.raises(ZeroDivisionError):
             ws.recv()
         assert ws.state is State.CLOSED

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from framebuilder import TEXT
+from framebuilder import PING, PONG, TEXT
 from sweephelpers import system_sockets
-from synchelpers import Job, opened, tidy, waits
-from wsframe import Role
+from synchelpers import DEADLINE, Job, opened, tidy, waits
+from wsframe import Connection, Role
 from wsframe.sync import ConnectionClosedError, WebSocket, connect
+from wsframe.sync import _driver as driver_module
 from wsframe.sync import _transport as transport_module
 from wsframe.sync._poll import Waker, wait_ready
 from wsframe.sync._transport import PlainTransport, PolledTransport, open_transport, some_of
@@ -99,6 +100,77 @@ def test_a_deadline_that_comes_nearer_does_not_cost_a_system_call_every_time() -
             raw.send_frame(TEXT, b"x")
             ws.recv(timeout=1)
         assert calls.calls["setsockopt"] <= 1
+
+
+@needs_plain
+def test_the_parts_of_a_message_are_received_one_after_the_other_as_long_as_there_is_time() -> None:
+    message = b"x" * 200_000
+    with opened() as (ws, raw):
+        calls = traced(ws)
+        raw.send_frame(TEXT, message)
+        received: str | bytes = b""
+        attempts = 0
+        while not received:
+            attempts += 1
+            with contextlib.suppress(TimeoutError):
+                received = ws.recv(timeout=0)
+            assert calls.reset()["recv_into"] <= 3
+        assert received == message.decode()
+        assert attempts > 1
+        raw.send_frame(TEXT, message)
+        assert ws.recv(timeout=DEADLINE) == message.decode()
+
+
+@needs_plain
+@pytest.mark.parametrize("recv_timeout", [None, 30])
+def test_deadlines_are_kept_while_messages_come(
+    recv_timeout: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not looked at before every message: far away is more than the longest wait."""
+    monkeypatch.setattr(driver_module, "LONGEST_WAIT", 0.01)
+    asked = 0
+    next_timeout = Connection.next_timeout
+
+    def counting(self: Connection, now: float) -> float | None:
+        nonlocal asked
+        asked += 1
+        return next_timeout(self, now)
+
+    monkeypatch.setattr(Connection, "next_timeout", counting)
+    with opened(heartbeat=0.5) as (ws, raw):
+        received = 0
+        end = time.monotonic() + DEADLINE
+        raw.sock.setblocking(False)
+        while not raw.received and time.monotonic() < end:
+            raw.send_frame(TEXT, b"x")
+            ws.recv(recv_timeout)
+            received += 1
+            with contextlib.suppress(BlockingIOError):
+                raw.received = raw.sock.recv(100)
+        raw.sock.settimeout(DEADLINE)
+        assert raw.received
+        assert raw.next_frame().opcode == PING
+    if received > 1000:
+        assert asked < received / 2
+
+
+@needs_plain
+def test_when_a_message_was_sent_is_no_secret_to_the_idle_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+    next_timeout = Connection.next_timeout
+
+    def noting(self: Connection, now: float) -> float | None:
+        times.append(now)
+        return next_timeout(self, now)
+
+    monkeypatch.setattr(Connection, "next_timeout", noting)
+    with opened(idle_timeout=1000) as (ws, raw):
+        for _ in range(3):
+            ws.send("x")
+            sent = time.monotonic()
+            raw.send_frame(TEXT, b"x")
+            ws.recv()
+            assert sent <= times[-1] <= time.monotonic()
 
 
 @needs_plain
@@ -291,3 +363,23 @@ def test_an_error_in_sending_wakes_who_receives(plain: bool, monkeypatch: pytest
             with pytest.raises(ConnectionClosedError) as caught:
                 job.result(5)
             assert caught.value.ending.error is error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs AF_UNIX sockets without names")
+def test_who_follows_leads_when_the_leader_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "_is_plain", lambda sock: True)
+    faults = Faults()
+    with opened_with_faults(faults) as (ws, peer):
+        faults.fail_at(2, KeyboardInterrupt(), operation="recv")
+        leader = Job(ws.recv)
+        waits(leader)
+        pong = ws.ping(b"still there?")
+        follower = Job(pong.wait)
+        waits(follower)
+        frame = peer.frame("message")
+        peer.send(frame[:4])
+        with pytest.raises(KeyboardInterrupt):
+            leader.result()
+        peer.send(frame[4:] + peer.frame(b"still there?", PONG))
+        follower.result()
+        assert ws.recv() == "message"

@@ -17,10 +17,16 @@ __all__ = [
     "Assembler",
     "CodecError",
     "Decoder",
+    "Finished",
     "Frame",
+    "Inbox",
+    "Lane",
     "MaskingKeys",
     "Message",
     "MessageChunk",
+    "Receive",
+    "ReceiveQueue",
+    "SocketTransport",
     "Traffic",
     "apply_mask",
     "backend",
@@ -49,7 +55,7 @@ if TYPE_CHECKING:
         encode_frame,
         encode_header,
     )
-    from ._fastpath_py import Traffic
+    from ._fastpath_py import Finished, Inbox, Lane, Receive, ReceiveQueue, SocketTransport, Traffic
 
 
 def _load() -> tuple[Any, str, str]:
@@ -67,11 +73,23 @@ def _load() -> tuple[Any, str, str]:
     return codec, "cython", "cython"
 
 
+def _load_fastpath() -> Any:
+    """What goes with the codec; where it was not built (there are systems without its system calls), its twin."""
+    name = f"{__package__}._fastpath"
+    try:
+        return _fastpath_py if backend == "python" else importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name != name:
+            raise
+        return _fastpath_py
+
+
 _codec_module, backend, backend_description = _load()
 for _name in _codec_py.__all__:
     globals()[_name] = getattr(_codec_module, _name)
+_fastpath_module = _load_fastpath()
 for _name in _fastpath_py.__all__:
-    globals()[_name] = getattr(_fastpath_py, _name)
+    globals()[_name] = getattr(_fastpath_module, _name)
 
 
 # Pickles name these functions and not the codec's classes, so that one written with one codec loads with the other.

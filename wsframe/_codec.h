@@ -1,5 +1,5 @@
-/* Byte loops of the frame codec: masking (RFC 6455 s5.3) and UTF-8 (s8.1). Plain C: the compiler vectorises the XOR
- * loops at -O3, and unaligned eight-byte steps beat hand-made alignment. */
+/* Byte loops of the frame codec: masking (RFC 6455 s5.3), UTF-8 (s8.1), and headers (s5.2). Plain C: the compiler
+ * vectorises the XOR loops at -O3, and unaligned eight-byte steps beat hand-made alignment. */
 #ifndef WSFRAME_CODEC_H
 #define WSFRAME_CODEC_H
 
@@ -38,6 +38,13 @@ typedef uint64_t ws_vector;
 #endif
 #define WS_STEP (WS_LANES * sizeof(ws_vector))
 
+/* Not every module that includes this uses everything. */
+#if defined(__GNUC__)
+#define WS_PERHAPS __attribute__((unused))
+#else
+#define WS_PERHAPS
+#endif
+
 /* Where the C library can choose at load time, the loops exist a second time for CPUs with AVX2. (Its choosing runs
  * before a sanitizer is set up.) */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__) && \
@@ -48,7 +55,7 @@ typedef uint64_t ws_vector;
 #endif
 
 /* dst = src XOR key. */
-WS_CLONES static void ws_xor(uint8_t *restrict dst, const uint8_t *restrict src, size_t n, uint32_t key)
+WS_CLONES WS_PERHAPS static void ws_xor(uint8_t *restrict dst, const uint8_t *restrict src, size_t n, uint32_t key)
 {
     const uint64_t wide = ((uint64_t)key << 32) | key;
     const ws_vector pattern = (ws_vector){0} ^ wide;
@@ -73,7 +80,7 @@ WS_CLONES static void ws_xor(uint8_t *restrict dst, const uint8_t *restrict src,
 }
 
 /* The same; non-zero if a result byte has its top bit set, that is, if the result is not all ASCII. */
-WS_CLONES static int ws_xor_ascii(uint8_t *restrict dst, const uint8_t *restrict src, size_t n, uint32_t key)
+WS_CLONES WS_PERHAPS static int ws_xor_ascii(uint8_t *restrict dst, const uint8_t *restrict src, size_t n, uint32_t key)
 {
     const uint64_t wide = ((uint64_t)key << 32) | key;
     const ws_vector pattern = (ws_vector){0} ^ wide;
@@ -173,6 +180,39 @@ static inline int ws_utf8_feed(ws_utf8 *state, const uint8_t *data, size_t n, si
     }
     *state = s;
     return 1;
+}
+
+/* How long a frame's header is (s5.2). */
+static inline int ws_header_size(uint64_t length, int masked)
+{
+    return (length < 126 ? 2 : length < 65536 ? 4 : 10) + (masked ? 4 : 0);
+}
+
+/* Write a header; `key` is NULL where the payload is not masked. Returns its length. */
+static inline int ws_header(uint8_t *target, int opcode, uint64_t length, int fin, int rsv1, const uint8_t *key)
+{
+    const uint8_t mask_bit = key ? 0x80 : 0;
+    int size = 2;
+    target[0] = (uint8_t)(opcode | (fin ? 0x80 : 0) | (rsv1 ? 0x40 : 0));
+    /* s5.2: the minimal number of bytes MUST be used to encode the length. */
+    if (length < 126) {
+        target[1] = mask_bit | (uint8_t)length;
+    } else if (length < 65536) {
+        target[1] = mask_bit | 126;
+        target[2] = (uint8_t)(length >> 8);
+        target[3] = (uint8_t)length;
+        size = 4;
+    } else {
+        target[1] = mask_bit | 127;
+        for (int i = 0; i < 8; i++)
+            target[2 + i] = (uint8_t)(length >> (56 - 8 * i));
+        size = 10;
+    }
+    if (key) {
+        memcpy(target + size, key, 4);
+        size += 4;
+    }
+    return size;
 }
 
 #endif

@@ -26,6 +26,8 @@ cdef extern from "_codec.h":
     uint32_t ws_key_turn(uint32_t key, size_t taken) nogil
     void ws_xor(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key) nogil
     int ws_xor_ascii(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key) nogil
+    int ws_header_size(uint64_t length, int masked) nogil
+    int ws_header(uint8_t *target, int opcode, uint64_t length, int fin, int rsv1, const uint8_t *key) nogil
     int ws_utf8_feed(ws_utf8 *state, const uint8_t *data, size_t n, size_t *whole) nogil
 
 cdef extern from "Python.h":
@@ -292,11 +294,12 @@ cdef object unmasked_text(const uint8_t *source, Py_ssize_t size, bint masked, u
     """Unmask, look for anything but ASCII and build the str, in one pass."""
     cdef object text
     cdef uint8_t *data
-    if not masked or size == 0:
+    if size == 0:
         return utf8(source, size)
     text = PyUnicode_New(size, 127)
     data = <uint8_t *>PyUnicode_DATA(text)
-    if ws_xor_ascii(data, source, size, key):
+    # Without a mask this is a copy, which takes larger steps than CPython's own look for ASCII.
+    if ws_xor_ascii(data, source, size, key if masked else 0):
         # It is no str, only memory that holds the unmasked bytes; nobody else has seen it.
         return utf8(data, size)
     return text
@@ -409,41 +412,12 @@ cdef int check_header(int opcode, object length, bint fin, bint rsv1) except -1:
     return 0
 
 
-cdef inline int header_size(uint64_t length, bint masked) noexcept:
-    return (2 if length < 126 else 4 if length < 65536 else 10) + (4 if masked else 0)
-
-
-cdef inline void write_header(
-    uint8_t *target, int opcode, uint64_t length, bint fin, bint rsv1, const uint8_t *key
-) noexcept:
-    cdef int i
-    target[0] = opcode | (FIN if fin else 0) | (RSV1 if rsv1 else 0)
-    target[1] = MASKED if key != NULL else 0
-    target += 1
-    # s5.2: the minimal number of bytes MUST be used to encode the length.
-    if length < 126:
-        target[0] |= <uint8_t>length
-        target += 1
-    elif length < 65536:
-        target[0] |= 126
-        target[1] = <uint8_t>(length >> 8)
-        target[2] = <uint8_t>length
-        target += 3
-    else:
-        target[0] |= 127
-        for i in range(8):
-            target[1 + i] = <uint8_t>(length >> (56 - 8 * i))
-        target += 9
-    if key != NULL:
-        memcpy(target, key, 4)
-
-
 def encode_header(opcode, length, bint fin=True, bint rsv1=False, key=None):
     """The header of a frame (RFC 6455 s5.2). See ``_codec_py.encode_header``."""
     cdef uint8_t header[14]
     cdef uint8_t mask[4]
     cdef uint64_t size
-    cdef int code
+    cdef int code, head
     opcode = PyNumber_Index(opcode)
     length = PyNumber_Index(length)
     code = defined_opcode(opcode)
@@ -455,8 +429,8 @@ def encode_header(opcode, length, bint fin=True, bint rsv1=False, key=None):
     if length >= TOP_BIT:
         raise ValueError("a payload must be shorter than 2**63 bytes (RFC 6455 s5.2)")
     size = length
-    write_header(header, code, size, fin, rsv1, <const uint8_t *>NULL if key is None else <const uint8_t *>mask)
-    return PyBytes_FromStringAndSize(<char *>header, header_size(size, key is not None))
+    head = ws_header(header, code, size, fin, rsv1, <const uint8_t *>NULL if key is None else <const uint8_t *>mask)
+    return PyBytes_FromStringAndSize(<char *>header, head)
 
 
 cdef bytes build_frame(object opcode, const uint8_t *payload, Py_ssize_t size, bint fin, bint rsv1, object key):
@@ -469,12 +443,12 @@ cdef bytes build_frame(object opcode, const uint8_t *payload, Py_ssize_t size, b
         check_header(code, size, fin, rsv1)
     if key is not None:
         get_key(key, mask)
-    head = header_size(size, key is not None)
+    head = ws_header_size(size, key is not None)
     if size > PY_SSIZE_T_MAX - 14:
         raise OverflowError("the payload is too large for a frame in memory")
     frame = PyBytes_FromStringAndSize(NULL, head + size)
     target = <uint8_t *>PyBytes_AS_STRING(frame)
-    write_header(target, code, size, fin, rsv1, <const uint8_t *>NULL if key is None else <const uint8_t *>mask)
+    ws_header(target, code, size, fin, rsv1, <const uint8_t *>NULL if key is None else <const uint8_t *>mask)
     if key is not None:
         ws_xor(target + head, payload, size, ws_key(mask))
     elif size:

@@ -45,6 +45,9 @@ _TOO_BIG = 1009
 
 _BAD_UTF8 = "invalid UTF-8 in a text message"
 
+#: Limits above it are none: no frame is longer (s5.2), and a message that is has no place in memory.
+_MOST = (1 << 63) - 1
+
 #: What one `Decoder.decode` call takes at the most, in payload bytes; every piece of payload counts this much more, so
 #: that a flood of empty messages or fragments is bounded as well.
 _BUDGET = 1 << 20
@@ -586,8 +589,8 @@ class Decoder:
         if max_message_size < 0 or max_fragments < 0:
             raise ValueError("a limit cannot be negative")
         self._mask_bit = _MASKED if expect_masked else 0
-        self._max_size = max_message_size
-        self._max_fragments = max_fragments
+        self._max_size = min(max_message_size, _MOST)
+        self._max_fragments = min(max_fragments, _MOST)
         self._allow_rsv1 = allow_rsv1
         self._stream = stream
         self._decode_text = decode_text
@@ -699,11 +702,16 @@ class Decoder:
         self._assembler.begin(0)
 
     def _decode(self, out: list[Any]) -> Frame | None:
+        if self._fed:
+            # All of it, so that neither pieces nor the bound of work depend on how it was fed.
+            self._buffer = b"".join((self._buffer[self._position :], *self._fed))
+            self._position = 0
+            self._fed.clear()
         while True:
             if not self._opcode:
                 self._whole_messages(out)
             if self._budget <= 0:
-                self.has_more = self._position < len(self._buffer) or bool(self._fed)
+                self.has_more = self._position < len(self._buffer)
                 return None
             before = self._position
             frame = self._step(out)
@@ -711,11 +719,9 @@ class Decoder:
                 return frame
             if self._position == before:
                 # More bytes are needed: what is left is at the most a control frame that is not complete.
-                self._buffer = b"".join((self._buffer[before:], *self._fed))
+                self._buffer = self._buffer[before:]
                 self._position = 0
-                if not self._fed:
-                    return None
-                self._fed.clear()
+                return None
 
     def _whole_messages(self, out: list[Any]) -> None:
         """The express lane: messages in one frame that is all here, not compressed and below 64 KiB.

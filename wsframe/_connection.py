@@ -166,11 +166,11 @@ class Connection(Sending):
         if self._discard:
             return events
         decoder = self.decoder
+        ordinary = False
         if data:
-            traffic.last_received = now
-            traffic.alive = True
+            ordinary = traffic.hear(now)
             decoder.feed(data)
-        if not traffic.in_order or traffic.has_more:
+        if not ordinary:
             self._run(events)
             return events
         # Mostly there is nothing but plain data, and this is all there is to do.
@@ -179,10 +179,10 @@ class Connection(Sending):
         except CodecError as exc:
             self._conclude_after_messages(_without_traceback(exc), events)
             return events
-        if frame is None:
-            traffic.has_more = decoder.has_more
-        else:
+        if frame is not None:
             self._run(events, frame)
+        elif decoder.has_more:
+            traffic.has_more = True
         return events
 
     def take_decoded(self, events: list[Event], rest: Frame | CodecError | None, now: float) -> list[Event]:
@@ -384,14 +384,16 @@ class Connection(Sending):
             self._message_sent = False
             self._last_message = now
         flushed = self.traffic.handed - self.traffic.unsent
-        if self._progress.wanted and self.state is _OPEN:
-            self._progress.begin(now, flushed)
+        progress = self._progress
+        if progress is not None and progress.wanted and self.state is _OPEN:
+            progress.begin(now, flushed)
         return self._keepalive.tick(now, flushed)
 
     def _on_timer(self, timer: Timer, now: float, events: list[Event]) -> None:
         if timer is Timer.IDLE:
             self._idle(now)
         elif timer is Timer.WRITE:
+            assert self._progress is not None
             if self._progress.is_stuck(now, self.traffic.handed - self.traffic.unsent, self.buffered):
                 self._give_up_on_slow_peer()
         elif timer is Timer.PING:

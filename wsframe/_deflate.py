@@ -238,7 +238,6 @@ class DeflateCodec:
         "_min_size",
         "_params",
         "_streams",
-        "_window",
         "receive_bits",
         "receive_takeover",
         "send_bits",
@@ -268,10 +267,8 @@ class DeflateCodec:
         self._deflater: zlib._Compress | None = None
         # None while no byte was fed since the message began or its last deflate stream ended.
         self._inflater: zlib._Decompress | None = None
-        # A peer that agreed to 8 bits and has an old zlib uses 9.
-        self._window = 1 << max(receive_bits, MIN_OWN_BITS)
-        # The sliding window: the last bytes of what was inflated.
-        self._history = bytearray()
+        # The sliding window: the last bytes of what was inflated; None while there are none.
+        self._history: bytearray | None = None
         # Deflate streams that ended within the message in progress.
         self._streams = 0
 
@@ -346,7 +343,7 @@ class DeflateCodec:
                 _close(self._inflater)
                 self._inflater = None
             if not self.receive_takeover:
-                self._history.clear()
+                self._history = None
             self._streams = 0
         return inflated
 
@@ -404,8 +401,11 @@ class DeflateCodec:
 
     def _remember(self, inflated: bytes) -> None:
         """Move the sliding window on."""
-        window = self._window
+        # A peer that agreed to 8 bits and has an old zlib uses 9.
+        window = 1 << max(self.receive_bits, MIN_OWN_BITS)
         history = self._history
+        if history is None:
+            history = self._history = bytearray()
         if len(inflated) >= window:
             history[:] = inflated[-window:]
         else:

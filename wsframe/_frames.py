@@ -199,6 +199,7 @@ class PreparedMessage:
         data: ``str`` for a text message, bytes-like for a binary one.
 
     Attributes:
+        data: the message; ``bytes`` for what was bytes-like.
         frame: the bytes on the wire.
         size: payload bytes.
 
@@ -206,10 +207,11 @@ class PreparedMessage:
         LocalProtocolError: the text cannot be encoded as UTF-8.
     """
 
-    __slots__ = ("frame", "size")
+    __slots__ = ("data", "frame", "size")
 
     def __init__(self, data: str | bytes | bytearray | memoryview) -> None:
-        self.frame = pack(data)
+        self.data: str | bytes = data if isinstance(data, (str, bytes)) else bytes(memoryview(data))
+        self.frame = pack(self.data)
         # What is in front of an unmasked payload depends on its length alone (s5.2).
         self.size = len(self.frame) - (2 if len(self.frame) < 128 else 4 if len(self.frame) < 65540 else 10)
 

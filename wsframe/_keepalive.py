@@ -44,7 +44,8 @@ class Keepalive:
         self._timeouts = timeouts
         self._timers = timers
         self._traffic = traffic
-        self._pending: dict[bytes, float | None] = {}
+        # Pings that are not answered; None while there are none.
+        self._pending: dict[bytes, float | None] | None = None
         self._paused = False
         # The stream offset behind a keepalive ping that is still with the adapter, and what had left before.
         self._leaves_at: int | None = None
@@ -62,7 +63,7 @@ class Keepalive:
         """No more pings, and no more verdicts."""
         self._timers.stop(Timer.PING, Timer.PONG, Timer.GRACE)
         self._leaves_at = None
-        self._pending.clear()
+        self._pending = None
 
     def pause(self, paused: bool, last_received: float | None) -> None:
         """Reading was stopped or resumed: as long as nobody reads, silence means nothing.
@@ -86,24 +87,30 @@ class Keepalive:
 
     def sent(self, payload: bytes, now: float | None) -> None:
         """A Ping with that payload was queued at ``now``, or at the next ``tick``."""
-        self._pending.pop(payload, None)
-        self._pending[payload] = now
-        if len(self._pending) > _MAX_PENDING:
-            del self._pending[self._oldest()]
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = {}
+        pending.pop(payload, None)
+        pending[payload] = now
+        if len(pending) > _MAX_PENDING:
+            del pending[self._oldest(pending)]
 
-    def _oldest(self) -> bytes:
+    def _oldest(self, pending: dict[bytes, float | None]) -> bytes:
         """Which Ping to forget when there are too many."""
-        return next(iter(self._pending))
+        return next(iter(pending))
 
     def answered(self, payload: bytes, now: float) -> float | None:
         """A Pong came: seconds since its Ping, or None for a late or unknown one."""
-        if payload not in self._pending:
+        pending = self._pending
+        if pending is None or payload not in pending:
             return None
         # s5.5.3: a Pong may answer the most recent Ping only, so the earlier ones are settled by it.
-        for earlier in list(self._pending):
-            queued_at = self._pending.pop(earlier)
+        for earlier in list(pending):
+            queued_at = pending.pop(earlier)
             if earlier == payload:
                 break
+        if not pending:
+            self._pending = None
         if queued_at is None:
             return None
         self.latency = max(0.0, now - queued_at)
@@ -118,9 +125,10 @@ class Keepalive:
 
     def tick(self, now: float, flushed: int) -> bool:
         """The time is known, and how many bytes of the stream have left; return whether a Ping still has to."""
-        for payload, queued_at in self._pending.items():
-            if queued_at is None:
-                self._pending[payload] = now
+        if self._pending is not None:
+            for payload, queued_at in self._pending.items():
+                if queued_at is None:
+                    self._pending[payload] = now
         if self._leaves_at is None:
             return False
         left = flushed >= self._leaves_at
@@ -210,7 +218,7 @@ class Heartbeat(Keepalive):
     def answered(self, payload: bytes, now: float) -> float | None:
         """A Pong came: seconds since its Ping, or None for a late or unknown one."""
         rtt = super().answered(payload, now)
-        if self._awaited is not None and self._awaited not in self._pending:
+        if self._awaited is not None and self._awaited not in (self._pending or ()):
             self._awaited = None
             if self._timers.running(Timer.GRACE):
                 # In the last moment; the next has been due since.
@@ -218,9 +226,9 @@ class Heartbeat(Keepalive):
                 self._timers.start_at(Timer.PING, now)
         return rtt
 
-    def _oldest(self) -> bytes:
+    def _oldest(self, pending: dict[bytes, float | None]) -> bytes:
         # Not the one that has to be answered.
-        return next(payload for payload in self._pending if payload != self._awaited)
+        return next(payload for payload in pending if payload != self._awaited)
 
     def ping_is_due(self, last_received: float | None, now: float) -> bool:
         """PING has expired: whether to send one. If not, the last one is not answered."""

@@ -58,8 +58,8 @@ class Lifecycle:
         self.transport = Transport.OPEN
         self.ending: Disconnected | None = None
         self.traffic = Traffic()
-        # Output: what waits in the core.
-        self._out: list[bytes] = []
+        # Output: what waits in the core; None while nothing does.
+        self._out: list[bytes] | None = None
         # The facts.
         self._cause: Cause | None = None
         self._phase = state
@@ -94,10 +94,10 @@ class Lifecycle:
     def data_to_send(self) -> list[bytes]:
         """Bytes to write, in order; [] when there are none. What was handed out counts as sent."""
         out = self._out
-        if not out:
+        if out is None:
             return []
-        self._out = []
-        self.traffic.handed = self.traffic.queued
+        self._out = None
+        self.traffic.hand_out()
         self._on_handed_out()
         return out
 
@@ -197,8 +197,8 @@ class Lifecycle:
 
     def take_over(self, before: Lifecycle) -> None:
         """Go on where the endpoint of the opening handshake ended: its output, its counters, its clock."""
-        mine = self._out
-        self._out = before._out + mine
+        if before._out is not None:
+            self._out = before._out + (self._out or [])
         self.traffic.queued += before.traffic.queued
         self.traffic.handed = before.traffic.handed
         self.traffic.unsent = before.traffic.unsent
@@ -234,12 +234,15 @@ class Lifecycle:
     # What derived classes call.
 
     def _write(self, data: bytes) -> None:
-        self._out.append(data)
-        self.traffic.queued += len(data)
+        if self._out is None:
+            self._out = [data]
+        else:
+            self._out.append(data)
+        self.traffic.queue(len(data))
 
     def _drop_output(self) -> None:
         """Throw away what was not handed out."""
-        self._out = []
+        self._out = None
         self.traffic.queued = self.traffic.handed
 
     def _advance(self, fact: Fact) -> None:

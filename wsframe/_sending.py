@@ -74,10 +74,12 @@ class Sending(Lifecycle):
         self._keys: MaskingKeys | None = None
         # What every send asks for, looked up once.
         self._masks = role is Role.CLIENT
-        self._hard_cap = self.limits.write_hard_cap
+        # More than memory holds is no bound, and no C integer.
+        self._hard_cap = min(self.limits.write_hard_cap, (1 << 63) - 1)
         self._idle_watched = self.timeouts.idle is not None
         self._keepalive = keepalive_for(self.timeouts, self._timers, self.traffic)
-        self._progress = Progress(self.timeouts.write, self._timers)
+        # None as long as everything has left at once.
+        self._progress: Progress | None = None
         # The fragmented message in progress.
         self._fragment_opcode: Opcode | None = None
         self._fragment_compressed = False
@@ -164,7 +166,8 @@ class Sending(Lifecycle):
     def _send(self, opcode: int, data: str | bytes) -> None:
         if self.state is not _OPEN or self._fragment_opcode is not None:
             self._check_idle_message()
-        self._check_cap()
+        if self.traffic.waits_over(self._hard_cap):
+            self._check_cap()
         extension = self._extension
         if extension is not None:
             payload = _encode(data) if isinstance(data, str) else data
@@ -307,8 +310,11 @@ class Sending(Lifecycle):
             self.traffic.unsent = 0
             return
         super().unsent(n)
-        if self.state is _OPEN and self._progress.want():
-            self.traffic.untimed = True
+        if self.state is _OPEN:
+            if self._progress is None:
+                self._progress = Progress(self.timeouts.write, self._timers)
+            if self._progress.want():
+                self.traffic.untimed = True
 
     def _on_handed_out(self) -> None:
         if self._pongs_queued:

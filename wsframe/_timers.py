@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 
 __all__ = ["Timer", "Timers"]
 
@@ -20,68 +21,68 @@ class Timer(enum.Enum):
     WRITE = "another look at whether output leaves"
 
 
+_deadline_of = operator.itemgetter(0)
+
+
 class Timers:
     """Deadlines by name.
 
     A timer that is started without a time begins to run at the next ``tick``.
     """
 
-    __slots__ = ("_deadlines", "_waiting")
+    __slots__ = ("_running", "_waiting")
 
     def __init__(self) -> None:
-        self._deadlines: dict[Timer, float] = {}
-        self._waiting: dict[Timer, float] = {}
+        # The earliest deadline first. There are few of them, seldom started, and a tuple is much smaller than a dict.
+        self._running: tuple[tuple[float, Timer], ...] = ()
+        # With their delays.
+        self._waiting: tuple[tuple[float, Timer], ...] = ()
 
     def start(self, timer: Timer, delay: float, now: float | None = None) -> None:
         """(Re)start a timer, ``delay`` seconds from ``now`` or from the next ``tick``."""
         if now is None:
-            self._deadlines.pop(timer, None)
-            self._waiting[timer] = delay
+            self.stop(timer)
+            self._waiting += ((delay, timer),)
         else:
-            self._waiting.pop(timer, None)
-            self._deadlines[timer] = now + delay
+            self.start_at(timer, now + delay)
 
     def start_at(self, timer: Timer, deadline: float) -> None:
         """(Re)start a timer whose deadline is known; one in the past is due at once."""
-        self._waiting.pop(timer, None)
-        self._deadlines[timer] = deadline
+        self.stop(timer)
+        self._running = tuple(sorted((*self._running, (deadline, timer)), key=_deadline_of))
 
     def stop(self, *timers: Timer) -> None:
         """Forget timers; those that do not run are no error."""
-        for timer in timers:
-            self._deadlines.pop(timer, None)
-            self._waiting.pop(timer, None)
+        if self._running:
+            self._running = tuple([entry for entry in self._running if entry[1] not in timers])
+        if self._waiting:
+            self._waiting = tuple([entry for entry in self._waiting if entry[1] not in timers])
 
     def stop_all(self) -> None:
         """Forget every timer."""
-        self._deadlines.clear()
-        self._waiting.clear()
+        self._running = self._waiting = ()
 
     def running(self, timer: Timer) -> bool:
         """Whether the timer was started and has neither expired nor been stopped."""
-        return timer in self._deadlines or timer in self._waiting
+        return any(entry[1] is timer for entry in self._running + self._waiting)
 
     def tick(self, now: float) -> None:
         """Let timers that were started without a time begin to run."""
-        if self._waiting:
-            for timer, delay in self._waiting.items():
-                self._deadlines[timer] = now + delay
-            self._waiting.clear()
+        waiting, self._waiting = self._waiting, ()
+        for delay, timer in waiting:
+            self.start_at(timer, now + delay)
 
     def next(self) -> float | None:
         """The earliest deadline."""
-        return min(self._deadlines.values()) if self._deadlines else None
+        return self._running[0][0] if self._running else None
 
     def due(self, now: float) -> list[Timer]:
         """The timers whose deadline has come, the earliest first. They keep running until they are taken."""
-        due = [timer for timer, deadline in self._deadlines.items() if deadline <= now]
-        due.sort(key=self._deadlines.__getitem__)
-        return due
+        return [timer for deadline, timer in self._running if deadline <= now]
 
     def take(self, timer: Timer, now: float) -> bool:
         """Stop a timer that is due; False when it is not, or not any more."""
-        deadline = self._deadlines.get(timer)
-        if deadline is None or deadline > now:
+        if timer not in self.due(now):
             return False
-        del self._deadlines[timer]
+        self.stop(timer)
         return True

@@ -41,6 +41,8 @@ class Nobody:
 class Opening:
     """Base of those who own a connection until there is a ``WebSocket``, to which they then pass the events on."""
 
+    __slots__ = ()
+
     def handle_events(self, events: list[Event]) -> None:
         """Take the core's events until there is a ``WebSocket``, then pass them on to it."""
         for position, event in enumerate(events):

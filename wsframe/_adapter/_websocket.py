@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from .._backend import ReceiveQueue
 from .._connection import Connection
 from .._enums import Role, State
 from .._events import Disconnected, Event, Message, PongReceived
+from .._frames import PreparedMessage
 from .._http import Request, Response
-from ._queue import ReceiveQueue
 
-__all__ = ["BytesLike", "WebSocketBase", "check_message"]
+__all__ = ["BytesLike", "WebSocketBase", "check_message", "queue_message"]
 
 BytesLike = bytes | bytearray | memoryview
 
@@ -19,13 +20,17 @@ PongT = TypeVar("PongT")
 
 
 class WebSocketBase(Generic[PongT]):
-    """An open WebSocket, without the ways to wait for anything.
+    """An open WebSocket, without the ways to wait for anything. Who derives from it has made ``_queue``.
 
     Attributes:
         request: the opening handshake's request.
         response: its response; None on a server.
         ending: how the connection ended; None while it has not.
     """
+
+    __slots__ = ("_connection", "_on_end", "_pongs", "_queue", "ending", "request", "response")
+
+    _queue: ReceiveQueue
 
     def __init__(
         self,
@@ -39,9 +44,8 @@ class WebSocketBase(Generic[PongT]):
         self.ending: Disconnected | None = None
         self._on_end = on_end
         self._connection = connection
-        self._queue = ReceiveQueue(connection.limits)
-        # By payload: those who wait for the pongs, in the order of the pings.
-        self._pongs: dict[bytes, PongT] = {}
+        # By payload: those who wait for the pongs, in the order of the pings; None while nobody does.
+        self._pongs: dict[bytes, PongT] | None = None
 
     @property
     def role(self) -> Role:
@@ -62,6 +66,11 @@ class WebSocketBase(Generic[PongT]):
     def latency(self) -> float | None:
         """Seconds of the last round trip of a ping, or None before the first."""
         return self._connection.latency
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of what was sent that still wait to be written."""
+        return self._connection.buffered
 
     @property
     def close_code(self) -> int | None:
@@ -93,19 +102,31 @@ class WebSocketBase(Generic[PongT]):
             elif isinstance(event, Disconnected):
                 self.ending = event
                 self._finish(event)
-                self._pongs.clear()
+                self._pongs = None
                 on_end, self._on_end = self._on_end, None
                 if on_end is not None:
                     on_end(event)
 
     def _settle_pongs(self, event: PongReceived) -> None:
-        if event.rtt is None or event.payload not in self._pongs:
+        pongs = self._pongs
+        if event.rtt is None or pongs is None or event.payload not in pongs:
             return
         # A pong settles the earlier pings as well.
-        for payload in list(self._pongs):
-            self._settle(self._pongs.pop(payload), event.rtt)
+        for payload in list(pongs):
+            self._settle(pongs.pop(payload), event.rtt)
             if payload == event.payload:
                 break
+        if not pongs:
+            self._pongs = None
+
+    def _pong_for(self, payload: bytes, new: Callable[[], PongT]) -> PongT:
+        """Who waits for the pong with that payload."""
+        if self._pongs is None:
+            self._pongs = {}
+        pong = self._pongs.get(payload)
+        if pong is None:
+            pong = self._pongs[payload] = new()
+        return pong
 
     def _settle(self, pong: PongT, rtt: float) -> None:
         """The answer to a ping has come, after ``rtt`` seconds."""
@@ -117,10 +138,27 @@ class WebSocketBase(Generic[PongT]):
 
 
 def check_message(message: object) -> None:
-    """Only ``str`` and bytes-like data are messages.
+    """Only ``str``, bytes-like data and what was prepared of them are messages.
 
     Raises:
         TypeError: it is something else.
     """
-    if not isinstance(message, (str, bytes, bytearray, memoryview)):
-        raise TypeError(f"a message is a str or bytes-like, not {type(message).__name__}")
+    if not isinstance(message, (str, bytes, bytearray, memoryview, PreparedMessage)):
+        raise TypeError(f"a message is a str, bytes-like or a PreparedMessage, not {type(message).__name__}")
+
+
+def queue_message(connection: Connection, message: str | BytesLike | PreparedMessage) -> None:
+    """Have a connection send a message. A client cannot send what is framed already: it sends the same anew.
+
+    Raises:
+        LocalProtocolError, SlowPeerError: see ``Connection.send_text``.
+    """
+    if isinstance(message, PreparedMessage):
+        if connection.role is Role.SERVER:
+            connection.send_prepared(message)
+            return
+        message = message.data
+    if isinstance(message, str):
+        connection.send_text(message)
+    else:
+        connection.send_bytes(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 from .._config import Limits
 from .._http import NOT_TOKEN, Headers, Request
@@ -149,6 +150,8 @@ class RequestReader(Reader):
             known = line.count(b" ") == 1 and self._speaks_http()
             self._fail(400, f"a request line without an HTTP version: {line[:40]!r}", not_http=not known)
         method, target = found[1].decode("ascii"), found[2].decode("ascii")
+        # It is kept as long as the connection, and nearly all have the same.
+        method = sys.intern(method)
         version = (int(found[3]), int(found[4]))
         if version[0] != 1:
             self._fail(505, f"HTTP/{version[0]}.{version[1]} on a port that speaks HTTP/1.1", not_http=False)

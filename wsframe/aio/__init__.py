@@ -12,12 +12,14 @@ from .._adapter._exceptions import (
     HandshakeInvalid,
     HandshakeRejected,
 )
+from ._application import Application
 from ._channel import Tap
 from ._client import connect
 from ._server import Server, serve
-from ._websocket import WebSocket
+from ._websocket import WebSocket, broadcast
 
 __all__ = [
+    "Application",
     "ConnectError",
     "ConnectLost",
     "ConnectTimeout",
@@ -29,6 +31,7 @@ __all__ = [
     "Server",
     "Tap",
     "WebSocket",
+    "broadcast",
     "connect",
     "serve",
 ]

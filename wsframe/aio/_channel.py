@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import ssl as ssl_module
-import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -21,25 +20,18 @@ from .._connection import Connection
 from .._enums import Cause, State, Transport
 from .._events import Event
 from .._server import Server
+from ._lane import LaneHost, Tap
+from ._transports import clock_of, shared_buffer
 
 __all__ = ["Channel", "Tap", "logger"]
 
 logger = logging.getLogger("wsframe")
 
-#: Size of the receive buffer that all connections of an event loop share: it is only in use between two calls.
-_BUFFER_SIZE = 256 * 1024
-_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
+#: So many bytes are gathered at the most, before the rest of what is sent together.
+_MOST_GATHERED = 256 * 1024
 
 #: How long messages may stay unread before the endpoint goes on with what it kept back behind them.
 _UNREAD_WAIT = 1.0
-
-
-def _shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    try:
-        return _buffers[loop]
-    except KeyError:
-        buffer = _buffers[loop] = memoryview(bytearray(_BUFFER_SIZE))
-        return buffer
 
 
 class ChannelOwner(Owner, Protocol):
@@ -54,17 +46,7 @@ class _Nobody(Nobody):
         pass
 
 
-class Tap(Protocol):
-    """Who listens to the bytes of a connection, for logs and for debugging. It changes nothing and must not raise."""
-
-    def received(self, data: memoryview | bytes | bytearray) -> None:
-        """These bytes came. What is not ``bytes`` is valid until this returns."""
-
-    def sent(self, data: bytes) -> None:
-        """These bytes go to the transport."""
-
-
-class Channel(asyncio.BufferedProtocol):
+class Channel(LaneHost, asyncio.BufferedProtocol):
     """The way between an endpoint and a transport.
 
     Args:
@@ -75,6 +57,31 @@ class Channel(asyncio.BufferedProtocol):
         on_connected: called when the transport is there.
         tap: hears the bytes of both directions, inside TLS.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_draining",
+        "_early",
+        "_early_eof",
+        "_failed",
+        "_flush_scheduled",
+        "_limits",
+        "_more",
+        "_more_waits",
+        "_most_gathered",
+        "_on_connected",
+        "_plain",
+        "_room_waiters",
+        "_secure",
+        "_securing",
+        "_timer",
+        "_timer_at",
+        "_write_paused",
+        "before_tls",
+        "owner",
+        "reading_is_paused",
+    )
 
     def __init__(
         self,
@@ -91,18 +98,23 @@ class Channel(asyncio.BufferedProtocol):
         self.lost = False
         self.reading_is_paused = False
         self.transport: asyncio.Transport | None = None
+        # The way for ordinary messages, once it is open.
+        self.lane = None
         self._loop = asyncio.get_running_loop()
-        self._water = limits.write_high_water, limits.write_low_water
+        self._limits = limits
+        # So much does not wait for more: before a peer counts as slow it shall have had a chance.
+        self._most_gathered = min(_MOST_GATHERED, limits.write_hard_cap)
         self._secure = self._securing = securing
         # Below TLS: the transport that has its own buffer.
         self._plain: asyncio.Transport | None = None
         # What came in plain before start_tls had begun, and through TLS before it had returned.
-        self.before_tls = bytearray()
-        self._early = bytearray()
+        self.before_tls = b""
+        self._early = b""
         self._early_eof = False
         self._on_connected = on_connected
         self._tap = tap
-        self._buffer = _shared_buffer(self._loop)
+        self._clock = clock_of(self._loop)
+        self._buffer = shared_buffer(self._loop)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._corked = False
@@ -114,7 +126,7 @@ class Channel(asyncio.BufferedProtocol):
         # The high-water mark is as low as the low one, so that the transport says when it is reached.
         self._draining = False
         self._write_over = False
-        self._room_waiters: list[asyncio.Future[None]] = []
+        self._room_waiters: tuple[asyncio.Future[None], ...] = ()
 
     # From asyncio.
 
@@ -125,8 +137,9 @@ class Channel(asyncio.BufferedProtocol):
             transport.abort()
             return
         self._use(transport)
-        if self._on_connected is not None:
-            self._on_connected()
+        connected, self._on_connected = self._on_connected, None
+        if connected is not None:
+            connected()
         # Not at once: where a peer has reset the connection already the write fails, and uvloop, as long as it is in
         # create_connection, then forgets that the socket is its own to close.
         self.advance_soon()
@@ -135,11 +148,15 @@ class Channel(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self.lane is not None and self.lane.receive(self._buffer, nbytes):
+            return
         if self._securing:
             # Once start_tls has begun the transport has another protocol, and what comes here came through TLS.
             plain = self.transport is not None and self.transport.get_protocol() is self
-            early = self.before_tls if plain else self._early
-            early += self._buffer[:nbytes]
+            if plain:
+                self.before_tls += self._buffer[:nbytes]
+            else:
+                self._early += self._buffer[:nbytes]
         else:
             self._receive(self._buffer[:nbytes])
 
@@ -191,6 +208,9 @@ class Channel(asyncio.BufferedProtocol):
         if self._early or self._early_eof:
             self._take_early()
         self.lost = True
+        if self.lane is not None:
+            self.lane.close()
+            self.lane = None
         for handle in (self._timer, self._more):
             if handle is not None:
                 handle.cancel()
@@ -199,7 +219,7 @@ class Channel(asyncio.BufferedProtocol):
             self.transport.abort()
         try:
             # When it is that the transport is gone; of the calls that follow none can say so.
-            self.endpoint.next_timeout(self._loop.time())
+            self.endpoint.next_timeout(self._clock())
             events = self.endpoint.receive_error(exc, cause) if exc is not None else []
             self.owner.handle_events(events + self.endpoint.transport_closed())
         except Exception:
@@ -212,9 +232,13 @@ class Channel(asyncio.BufferedProtocol):
 
     def advance(self) -> None:
         """Hand on what the endpoint wants to send, obey its verdict, and arrange for its next deadline."""
-        transport = self.transport
+        transport, lane = self.transport, self.lane
         if self._corked or self.lost or transport is None:
             return
+        if lane is not None:
+            if lane.corked:
+                return
+            lane.flush()
         if not self._securing:
             self._flush(transport)
             if self.endpoint.transport is not Transport.OPEN:
@@ -229,6 +253,13 @@ class Channel(asyncio.BufferedProtocol):
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._advance_now)
+
+    def gather(self) -> None:
+        """Something is about to be sent: let it leave with all else that is sent for this chunk, or in this turn."""
+        if self.endpoint.buffered >= self._most_gathered and self.transport is not None:
+            self._flush(self.transport)
+        if not self._corked:
+            self.advance_soon()
 
     def update_reading(self) -> None:
         """Read while there is room for messages; while ending, always: the peer's Close has to be found."""
@@ -274,12 +305,11 @@ class Channel(asyncio.BufferedProtocol):
     async def _resumed(self) -> None:
         """Wait until the transport takes more, or is lost."""
         waiter = self._loop.create_future()
-        self._room_waiters.append(waiter)
+        self._room_waiters += (waiter,)
         try:
             await waiter
         finally:
-            if waiter in self._room_waiters:
-                self._room_waiters.remove(waiter)
+            self._room_waiters = tuple([other for other in self._room_waiters if other is not waiter])
 
     def _is_closing(self) -> bool:
         """The transport is, or the one below its TLS, which has failed and not said so yet."""
@@ -298,43 +328,53 @@ class Channel(asyncio.BufferedProtocol):
         transport = self.transport
         # uvloop's take no orders once they are closed.
         if transport is not None and not transport.is_closing():
-            high, low = self._water
+            high, low = self._limits.write_high_water, self._limits.write_low_water
             transport.set_write_buffer_limits(low if draining else high, low)
 
     def _take_early(self) -> None:
         self._securing = False
-        early, self._early = self._early, bytearray()
+        early, self._early = self._early, b""
         if early:
             self._receive(early)
         if self._early_eof:
             self._early_eof = False
             self.eof_received()
 
-    def _receive(self, data: memoryview | bytearray) -> None:
+    def _receive(self, data: memoryview | bytes) -> None:
         if self._tap is not None:
             self._tap.received(data)
-        self._deliver(self.endpoint.receive_data, data, self._loop.time())
+        self._deliver(self.endpoint.receive_data, data, self._clock())
 
     def _deliver(self, source: Callable[..., list[Event]], *arguments: Any) -> None:
         """Take events to the owner with the output held back, so that all replies leave together."""
         if self.lost:
             return
         self._corked = True
+        if self.lane is not None:
+            self.lane.cork(True)
         try:
             self.owner.handle_events(source(*arguments))
-        except Exception:
-            # A bug, here or in the application's code. The connection must end all the same.
-            if self._failed:
-                self.endpoint.abort()
-            else:
-                self._failed = True
-                logger.exception("a connection ends because its events could not be handled")
-                self.owner.give_up()
+        except Exception as exc:
+            self.fail(exc)
         finally:
             self._corked = False
+            if self.lane is not None:
+                self.lane.cork(False)
         self.advance()
         if self.endpoint.has_more or self.reading_is_paused or not self.owner.wants_data():
             self.update_reading()
+
+    def fail(self, exc: BaseException) -> None:
+        """An exception came out of the code that events were given to: a bug, here or in the application's code.
+
+        The connection must end all the same.
+        """
+        if self._failed:
+            self.endpoint.abort()
+        else:
+            self._failed = True
+            logger.error("a connection ends because its events could not be handled", exc_info=exc)
+            self.owner.give_up()
 
     def _schedule_more(self) -> None:
         """Take what the endpoint kept back: at once, or as soon as the application has read what it has.
@@ -356,13 +396,15 @@ class Channel(asyncio.BufferedProtocol):
         """Take what the endpoint kept back, if there still is room for it."""
         self._more = None
         if self.endpoint.state is not State.OPEN or self.owner.wants_data():
-            self._deliver(self.endpoint.receive_data, b"", self._loop.time())
+            self._deliver(self.endpoint.receive_data, b"", self._clock())
 
     def _advance_now(self) -> None:
         self._flush_scheduled = False
         self.advance()
         if self._room_waiters and not self._write_paused:
             self._release_writers()
+        if self.reading_is_paused:
+            self.update_reading()
 
     def _flush(self, transport: asyncio.Transport) -> None:
         endpoint = self.endpoint
@@ -376,7 +418,10 @@ class Channel(asyncio.BufferedProtocol):
                 transport.write(out[0])
             elif out:
                 transport.writelines(out)
-                if transport.get_write_buffer_size() > self._water[0] and not self._write_paused:
+                if (
+                    transport.get_write_buffer_size() > self._limits.write_high_water
+                    and not self._write_paused
+                ):
                     # Python 3.12 and 3.13 have releases whose writelines() forgets the high-water mark; this looks.
                     self._set_water_marks(draining=self._draining)
         self._tell_unsent(transport)
@@ -409,7 +454,7 @@ class Channel(asyncio.BufferedProtocol):
                 transport.write_eof()
 
     def _schedule(self) -> None:
-        deadline = self.endpoint.next_timeout(self._loop.time())
+        deadline = self.endpoint.next_timeout(self._clock())
         if self._timer is not None:
             # A timer that fires too early does no harm, and is cheaper than a new one for every chunk.
             if deadline is not None and self._timer_at <= deadline:
@@ -426,7 +471,7 @@ class Channel(asyncio.BufferedProtocol):
         if self.transport is not None:
             # How much has left since decides over some deadlines.
             self._tell_unsent(self.transport)
-        self._deliver(self.endpoint.handle_timeout, self._loop.time())
+        self._deliver(self.endpoint.handle_timeout, self._clock())
 
     def _release_writers(self) -> None:
         for waiter in self._room_waiters:

@@ -16,9 +16,11 @@ from .._enums import Cause, Role
 from .._events import Event, Opened
 from .._http import Response
 from .._negotiate import HeaderItems
+from ._application import Application, ApplicationWebSocket, check_application
 from ._channel import Channel, Tap
 from ._dial import dial
 from ._tls import start_tls
+from ._transports import own_transport, owns
 from ._websocket import WebSocket
 
 __all__ = ["connect"]
@@ -30,8 +32,11 @@ class connect:  # noqa: N801
     ``async with`` closes it at the end: with 1000, when an exception comes out of the block with 1011, when it is
     cancelled with 1001.
 
+    With an `Application` it is the same; ``on_open`` and the first ``on_message`` may have been called before.
+
     Args:
         uri: ``ws://`` or ``wss://``.
+        application: gets the messages; without it ``ws.recv`` does.
         headers: further request header lines.
         origin: the Origin header, for servers that ask for one.
         subprotocols: what to offer, the preferred first; ``ws.subprotocol`` is what the server chose.
@@ -54,6 +59,7 @@ class connect:  # noqa: N801
         self,
         uri: str,
         *,
+        application: Application | None = None,
         headers: HeaderItems = (),
         origin: str | None = None,
         subprotocols: Sequence[str] = (),
@@ -64,6 +70,8 @@ class connect:  # noqa: N801
         tap: Tap | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
+        if application is not None:
+            check_application(application)
         settings = settings_for(Role.CLIENT, options)
         self._settings: Settings = settings
         self._endpoint = Client(
@@ -78,6 +86,7 @@ class connect:  # noqa: N801
         )
         if ssl is not None and not self._endpoint.uri.secure:
             raise ValueError("a TLS context was given for a ws:// URI; use wss://")
+        self._application = application
         self._ssl = ssl
         self._server_hostname = server_hostname
         self._sock = sock
@@ -105,7 +114,7 @@ class connect:  # noqa: N801
         if self._used:
             raise RuntimeError("this connect() was awaited before: call connect() for every connection")
         self._used = True
-        opening = _Opening(self._endpoint, self._settings, self._tap)
+        opening = _Opening(self._endpoint, self._settings, self._tap, self._application)
         channel = opening.channel
         try:
             async with asyncio.timeout(self._settings.timeouts.open) as deadline:
@@ -134,14 +143,20 @@ class connect:  # noqa: N801
         # The deadline runs from here.
         self._endpoint.next_timeout(loop.time())
         sock = self._sock if self._sock is not None else await dial(uri.host, uri.port)
-        await loop.create_connection(lambda: channel, sock=sock)
+        if uri.secure or not owns(loop):
+            await loop.create_connection(lambda: channel, sock=sock)
+        else:
+            own_transport(loop, sock, channel).start()
 
 
 class _Opening(ClientOpening[WebSocket]):
     """Owns the channel until the server has answered."""
 
-    def __init__(self, endpoint: Client, settings: Settings, tap: Tap | None) -> None:
+    def __init__(
+        self, endpoint: Client, settings: Settings, tap: Tap | None, application: Application | None
+    ) -> None:
         super().__init__()
+        self._application = application
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
         self.result: asyncio.Future[None] = self._loop.create_future()
@@ -157,7 +172,14 @@ class _Opening(ClientOpening[WebSocket]):
         connection = self._endpoint.connection
         assert connection is not None
         response = Response(101, headers=opened.headers)
-        self._websocket = WebSocket(self.channel, connection, self._endpoint.request, response)
+        application, request = self._application, self._endpoint.request
+        if application is None:
+            self._websocket = WebSocket(self.channel, connection, request, response)
+        else:
+            self._websocket = websocket = ApplicationWebSocket(
+                application, self.channel, connection, request, response
+            )
+            websocket.open()
         self._websocket.handle_events(rest)
 
     def give_up(self) -> None:

@@ -14,7 +14,10 @@ from .._adapter._settings import ConnectionOptions, settings_for
 from .._enums import Cause, Role
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
+from ._application import Application, check_application, has_own_on_request
+from ._listen import Listener, bound_sockets
 from ._serving import Handler, OnRequest, ServerOptions, Serving
+from ._transports import owns
 
 __all__ = ["Server", "serve"]
 
@@ -25,7 +28,7 @@ _HANDLER_GRACE = 1.0
 class Server:
     """A running server. Made by `serve`."""
 
-    def __init__(self, serving: Serving, listener: asyncio.Server) -> None:
+    def __init__(self, serving: Serving, listener: asyncio.Server | Listener) -> None:
         self._serving = serving
         self._listener = listener
         self._closing: asyncio.Task[None] | None = None
@@ -106,7 +109,7 @@ class serve:  # noqa: N801
 
     Args:
         handler: coroutine function that is called with each `WebSocket`. When it returns the connection is closed with
-            1000, when it raises with 1011.
+            1000, when it raises with 1011. Or an `Application`, whose methods are called instead.
         host: address or name to listen on, a sequence of them, or None for all interfaces.
         port: TCP port; 0 picks a free one (see ``server.sockets``).
         sock: a listening socket to use instead of host and port.
@@ -129,7 +132,7 @@ class serve:  # noqa: N801
 
     def __init__(
         self,
-        handler: Handler,
+        handler: Handler | Application,
         host: str | Sequence[str] | None = None,
         port: int | None = None,
         *,
@@ -143,6 +146,17 @@ class serve:  # noqa: N801
         handler_cancellation: bool = False,
         **options: Unpack[ConnectionOptions],
     ) -> None:
+        given: object = handler
+        if isinstance(given, type) and issubclass(given, Application):
+            raise TypeError(f"not the class is needed but an object of it: {given.__name__}()")
+        if isinstance(handler, Application):
+            check_application(handler)
+            if handler_cancellation:
+                raise TypeError("handler_cancellation is for handlers, and an Application is none")
+            if has_own_on_request(handler):
+                if on_request is not None:
+                    raise TypeError("on_request is there twice: as an argument and in the Application")
+                on_request = handler.on_request
         self._address = host, port, sock
         self._options = ServerOptions(
             handler=handler,
@@ -166,7 +180,11 @@ class serve:  # noqa: N801
         host, port, sock = self._address
         serving = Serving(self._options)
         loop = asyncio.get_running_loop()
-        if sock is not None:
+        listener: asyncio.Server | Listener
+        if self._options.ssl is None and owns(loop):
+            sockets = [sock] if sock is not None else await bound_sockets(loop, host, port or 0)
+            listener = Listener(loop, sockets, serving.accept)
+        elif sock is not None:
             listener = await loop.create_server(serving.new_protocol, sock=sock)
         else:
             listener = await loop.create_server(serving.new_protocol, host, port or 0)

@@ -67,13 +67,13 @@ def _hand_over(channel: Channel, plain: asyncio.Transport) -> None:
     protocol = cast("asyncio.BufferedProtocol", plain.get_protocol())
     if protocol is not channel:
         _resume_later(plain)
-    early, channel.before_tls = channel.before_tls, bytearray()
+    early, channel.before_tls = channel.before_tls, b""
     while early and protocol is not channel:
         buffer = memoryview(protocol.get_buffer(len(early)))
         size = min(len(buffer), len(early))
         buffer[:size] = early[:size]
         protocol.buffer_updated(size)
-        del early[:size]
+        early = early[size:]
 
 
 def _resume_later(plain: asyncio.Transport) -> None:

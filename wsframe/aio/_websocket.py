@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._websocket import BytesLike, WebSocketBase, check_message
+from .._adapter._websocket import BytesLike, WebSocketBase, check_message, queue_message
+from .._backend import Finished, Lane
 from .._connection import Connection
-from .._enums import State
+from .._enums import Role, State
 from .._errors import SlowPeerError
 from .._events import Disconnected, Event
+from .._frames import PreparedMessage
 from .._http import Request, Response
 from ._channel import Channel
+from ._transports import AnyInbox, new_inbox, reader_of
 
-__all__ = ["WebSocket"]
+__all__ = ["WebSocket", "broadcast"]
 
 #: So many messages are sent without waiting before others get their turn.
 _MAX_BURST = 32
+
+#: What is returned when there is nothing to wait for.
+_DONE = Finished()
 
 
 class WebSocket(WebSocketBase["asyncio.Future[float]"]):
@@ -35,6 +41,20 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         remote_address: the peer's address, as sockets give it.
     """
 
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_burst",
+        "_channel",
+        "_closed",
+        "_in_line",
+        "_lane",
+        "_loop",
+        "_turn",
+        "local_address",
+        "remote_address",
+    )
+
     def __init__(
         self,
         channel: Channel,
@@ -43,23 +63,33 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         response: Response | None = None,
         on_end: Callable[[Disconnected], None] | None = None,
     ) -> None:
+        loop = asyncio.get_running_loop()
+        self._queue: AnyInbox = self._new_queue(loop, channel, connection)
         super().__init__(connection, request, response, on_end)
         assert channel.transport is not None
         self.local_address: Any = channel.transport.get_extra_info("sockname")
         self.remote_address: Any = channel.transport.get_extra_info("peername")
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._channel = channel
-        self._waiter: asyncio.Future[None] | None = None
-        self._reader: asyncio.Task[Any] | None = None
         # Senders that wait for room do so in line.
-        self._turn = asyncio.Lock()
+        self._turn: asyncio.Lock | None = None
         self._in_line = 0
         # Messages that were sent since there was something to wait for.
         self._burst = 0
-        self._closed: asyncio.Future[Disconnected] = self._loop.create_future()
+        # Made when somebody waits for it.
+        self._closed: asyncio.Future[Disconnected] | None = None
         # From now on the connection is driven directly.
         channel.endpoint = connection
         channel.owner = self
+        self._lane = self._open_lane(channel, connection)
+
+    def _new_queue(
+        self, loop: asyncio.AbstractEventLoop, channel: Channel, connection: Connection
+    ) -> AnyInbox:
+        return new_inbox(loop, connection.limits, self)
+
+    def _open_lane(self, channel: Channel, connection: Connection) -> Lane | None:
+        return channel.open_lane(connection, inbox=self._queue)
 
     # Receiving.
 
@@ -70,54 +100,33 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             ConnectionClosedOK, ConnectionClosedError: the connection ended, and all messages before that were read.
             RuntimeError: another task is in ``recv`` already.
         """
-        queue = self._queue
-        if not queue or self._reader is not None:
-            await self._wait_for_message()
-        message = queue.get()
-        if self._channel.reading_is_paused and not queue.full:
-            self._channel.update_reading()
-        return message.data
+        return await reader_of(self._queue)
 
-    async def _wait_for_message(self) -> None:
-        if self._reader is not None:
-            name = self._reader.get_name()
-            raise RuntimeError(f"recv() is already waiting in {name}; a WebSocket has one reader at a time")
-        self._reader = asyncio.current_task()
-        try:
-            while not self._queue:
-                if self.ending is not None:
-                    raise closed_error(self.ending)
-                self._waiter = self._loop.create_future()
-                self._burst = 0
-                await self._waiter
-        finally:
-            self._waiter = self._reader = None
-
-    def __aiter__(self) -> WebSocket:
-        return self
-
-    async def __anext__(self) -> str | bytes:
-        try:
-            return await self.recv()
-        except ConnectionClosedOK:
-            raise StopAsyncIteration from None
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        return reader_of(self._queue, iterating=True)
 
     # Sending.
 
-    async def send(self, message: str | BytesLike) -> None:
-        """Send a message: text from a ``str``, binary from bytes-like data.
+    def send(self, message: str | BytesLike | PreparedMessage) -> Coroutine[Any, Any, None]:
+        """Send a message: text from a ``str``, binary from bytes-like data, or either as it was prepared.
 
         While more is buffered than the high-water mark, this waits, in line with other senders. Then the message is
         queued at once and whole: when this is cancelled, either all of it is sent or nothing.
 
         Raises:
-            TypeError: the message is neither ``str`` nor bytes-like.
+            TypeError: the message is of another type.
             LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
+        lane = self._lane
+        if lane is not None and not self._in_line and lane.send(message):
+            return _DONE
+        return self._send(message)
+
+    async def _send(self, message: str | BytesLike | PreparedMessage) -> None:
         check_message(message)
         connection, channel = self._connection, self._channel
-        if channel.congested or self._in_line or self._burst >= _MAX_BURST:
+        if channel.congested or self._in_line or self._sent_in_a_row() >= _MAX_BURST:
             await self._wait_in_line()
         self._burst += 1
         if connection.state is not State.OPEN:
@@ -126,7 +135,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             if isinstance(message, str):
                 connection.send_text(message)
             else:
-                connection.send_bytes(message)
+                queue_message(connection, message)
         except SlowPeerError:
             channel.advance()
             raise closed_error(await self.wait_closed()) from None
@@ -136,18 +145,59 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         else:
             channel.advance()
 
+    def send_nowait(self, message: str | BytesLike | PreparedMessage) -> bool:
+        """Queue a message at once and whole, and never wait: for callbacks, and for sending to many.
+
+        What is sent while a received chunk is processed leaves together, when that is done. Nothing slows the caller
+        down but itself: with ``ws.buffered``, or by waiting in ``drain``. When more than ``Limits.write_hard_cap``
+        bytes wait already, the peer is too slow: it loses its connection, with 1013.
+
+        Returns:
+            whether it was queued. It was not if the connection is closing or has ended; ``ending`` will say why.
+
+        Raises:
+            TypeError: the message is of another type.
+            LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
+        """
+        lane = self._lane
+        if lane is not None and (
+            lane.send_framed(message.frame) if type(message) is PreparedMessage else lane.send_nowait(message)
+        ):
+            return True
+        connection = self._connection
+        check_message(message)
+        if connection.state is not State.OPEN:
+            return False
+        self._channel.gather()
+        try:
+            if isinstance(message, str):
+                connection.send_text(message)
+            else:
+                queue_message(connection, message)
+        except SlowPeerError:
+            return False
+        return True
+
     async def _wait_in_line(self) -> None:
         """Wait for room, behind those who came first."""
         self._in_line += 1
+        if self._turn is None:
+            self._turn = asyncio.Lock()
         try:
             async with self._turn:
-                if self._burst >= _MAX_BURST:
+                if self._sent_in_a_row() >= _MAX_BURST:
                     # Let others have their turn, and what was received be read.
                     self._burst = 0
+                    if self._lane is not None:
+                        self._lane.burst = 0
                     await asyncio.sleep(0)
                 await self._channel.room()
         finally:
             self._in_line -= 1
+
+    def _sent_in_a_row(self) -> int:
+        """Messages that were sent since there was something to wait for."""
+        return self._burst + (0 if self._lane is None else self._lane.burst)
 
     async def drain(self) -> None:
         """Wait until no more than the low-water mark is waiting to be written. (``send`` waits for less.)
@@ -178,9 +228,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         if self._connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
         sent = self._connection.ping(payload, self._loop.time())
-        waiter = self._pongs.get(sent)
-        if waiter is None:
-            waiter = self._pongs[sent] = self._loop.create_future()
+        waiter = self._pong_for(sent, self._loop.create_future)
         self._channel.advance()
         pong = asyncio.shield(waiter)
         pong.add_done_callback(_retrieve)
@@ -219,19 +267,39 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
 
     async def wait_closed(self) -> Disconnected:
         """Wait until the connection has ended, and return how."""
-        return await asyncio.shield(self._closed)
+        return await asyncio.shield(self._closed_future())
+
+    def _closed_future(self) -> asyncio.Future[Disconnected]:
+        if self._closed is None:
+            self._closed = self._loop.create_future()
+            if self.ending is not None:
+                self._closed.set_result(self.ending)
+        return self._closed
 
     def add_done_callback(self, callback: Callable[[WebSocket], object]) -> None:
         """Have something called when the connection has ended, or soon if it has: for those who wait for nothing.
 
         As with futures, it is called by the event loop, once, with this object, whose ``ending`` is set.
         """
-        self._closed.add_done_callback(lambda _: callback(self))
+        self._closed_future().add_done_callback(lambda _: callback(self))
 
     @property
     def reader(self) -> asyncio.Task[Any] | None:
         """The task that waits in ``recv``."""
-        return self._reader
+        task: asyncio.Task[Any] | None = self._queue.reader
+        return task
+
+    # From the queue.
+
+    def why_over(self, iterating: bool) -> BaseException | None:
+        """What tells a reader that nothing comes any more; None while something may."""
+        # There is nothing to read, so others have their turn.
+        self._burst = 0
+        return None if self.ending is None else _Over(self.ending).why_over(iterating)
+
+    def has_room(self) -> None:
+        """It was full, and is not any more."""
+        self._channel.update_reading()
 
     # From the channel.
 
@@ -242,19 +310,68 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
     def handle_events(self, events: list[Event]) -> None:
         """Take the core's events."""
         super().handle_events(events)
-        if self._waiter is not None and not self._waiter.done() and (self._queue or self.ending is not None):
-            self._waiter.set_result(None)
+        if self.ending is not None:
+            # Not at once: what the task does now must not happen while the connection is being taken apart.
+            self._queue.wake_soon()
+        elif self._queue:
+            self._queue.wake()
 
     def _settle(self, pong: asyncio.Future[float], rtt: float) -> None:
         if not pong.done():
             pong.set_result(rtt)
 
     def _finish(self, ending: Disconnected) -> None:
-        self._closed.set_result(ending)
-        for pong in self._pongs.values():
+        # What tells how it was must not hold on to this.
+        self._queue.close(_Over(ending))
+        if self._closed is not None:
+            self._closed.set_result(ending)
+        for pong in (self._pongs or {}).values():
             if not pong.done():
                 pong.set_exception(closed_error(ending))
                 pong.exception()
+
+
+class _Over:
+    """Tells a reader how the connection has ended."""
+
+    __slots__ = ("_ending",)
+
+    def __init__(self, ending: Disconnected) -> None:
+        self._ending = ending
+
+    def why_over(self, iterating: bool) -> BaseException:
+        error = closed_error(self._ending)
+        return StopAsyncIteration() if iterating and isinstance(error, ConnectionClosedOK) else error
+
+    def has_room(self) -> None:
+        """Nothing is read any more."""
+
+
+def broadcast(websockets: Iterable[WebSocket], message: str | BytesLike | PreparedMessage) -> int:
+    """Send one message to many with ``send_nowait``, framing it once for all that can share it.
+
+    These are the connections of servers that have not agreed on compression. A `PreparedMessage` is shared by all
+    connections of servers, and not compressed.
+
+    Args:
+        websockets: to whom. One that is closing is left out; one whose peer is too slow is the only one that suffers.
+        message: as for ``send_nowait``.
+
+    Returns:
+        for how many it was queued.
+
+    Raises:
+        TypeError: the message is of another type.
+        LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
+    """
+    check_message(message)
+    shared = message if isinstance(message, PreparedMessage) else PreparedMessage(message)
+    count = 0
+    # Whoever keeps them may take one out when it ends.
+    for websocket in list(websockets):
+        alone = websocket.role is Role.CLIENT or websocket._connection.extensions
+        count += websocket.send_nowait(message if alone else shared)
+    return count
 
 
 def _retrieve(pong: asyncio.Future[float]) -> None:

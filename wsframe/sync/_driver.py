@@ -1,88 +1,52 @@
-"""``Driver``: drives one sans-IO endpoint over one socket, by the threads that call. It obeys and decides nothing.
+"""``Driver``: drives a link by the threads that call. It obeys and decides nothing.
 
 There is no thread behind a connection. Whoever waits for something (a message, a pong, room to send, the end) drives
 it meanwhile: reads, writes, and keeps the deadlines. One of the waiting threads *leads*: it reads, or polls for what
 is to be done next. The others wait until something has changed, or a deadline has come, and one of them takes over
 when the leader leaves.
 
-Everything is guarded by ``lock``, which is not held during a system call that may wait. It can be taken twice by one
-thread, so that a signal handler that interrupts the lock's owner does not wait for itself.
+Everything is guarded by ``lock``, which is not held during a system call that may wait.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import math
 import ssl as ssl_module
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from .._adapter._conduct import cause_of
-from .._adapter._owner import Nobody, Owner
+from .._adapter._owner import Owner
 from .._client import Client
-from .._connection import Connection
-from .._enums import State, Transport
-from .._events import Event
+from .._enums import State
+from .._events import Message
 from .._server import Server
+from ._link import Link
 from ._poll import Waker, earliest, wait_ready
-from ._transport import Buffer, SyncTransport
+from ._transport import LONGEST_WAIT, SyncTransport
 
-__all__ = ["Driver", "logger"]
-
-logger = logging.getLogger("wsframe")
+__all__ = ["Driver"]
 
 T = TypeVar("T")
+
+# Looking a member up in its enumeration costs as much as decoding a short message.
+_OPEN = State.OPEN
 
 #: How many seconds messages may stay unread before the endpoint goes on with what it kept back behind them.
 _UNREAD_WAIT = 1.0
 
-#: So many seconds a thread receives at the most without a look at the deadlines. One that begins to close and goes away
-#: cannot tell it of a new one.
-_LOOK_AGAIN = 2.0
 
-#: How often input is read at the most before a socket is closed, or before an error in writing is reported.
-_MAX_DRAINS = 64
-
-
-class Driver:
-    """The way between an endpoint and a transport.
-
-    Args:
-        endpoint: the sans-IO side; replaced by its ``Connection`` once that exists.
-        owner: who gets the events.
-        transport: the socket, which belongs to the driver from now on.
-    """
+class Driver(Link):
+    """A link, and the threads that wait for something in it."""
 
     def __init__(self, endpoint: Client | Server, owner: Owner, transport: SyncTransport) -> None:
-        self.endpoint: Client | Server | Connection = endpoint
-        self.owner: Owner = owner
-        self.lock = threading.RLock()
-        self.lost = False
-        # How many bytes of the stream the system has taken.
-        self.sent = 0
-        self._transport = transport
-        self._changed = threading.Condition(self.lock)
-        self._waiting = 0
-        # Handed out by the endpoint, and not taken by the system yet.
-        self._pending: list[Buffer] = []
-        self._pending_size = 0
-        self._write_error: OSError | None = None
-        self._write_over = False
-        self._eof = False
+        super().__init__(endpoint, owner, transport)
+        self._waits = transport.waits
         self._paused = False
         self._unread_since: float | None = None
-        self._leader: int | None = None
-        # What the leader polls for, and until when; None while it does not poll.
-        self._polled: tuple[bool, bool] | None = None
-        self._polled_until: float | None = None
         self._flushing = False
-        # What is still to be called without the lock once the connection is lost.
-        self._farewells: list[Callable[[], object]] = []
-        # Threads in a system call, without the lock.
-        self._inside = 0
-        self._waker: Waker | None = None
 
     # For those who wait. The lock is held, unless it says otherwise.
 
@@ -126,7 +90,7 @@ class Driver:
             if self.lost:
                 return None
             # Who leads reads by itself.
-            wanted = self._wanted() if self._leader is None else (False, bool(self._pending))
+            wanted = self._wanted() if self._leader is None else (False, bool(self.pending))
             return self._transport.sock.fileno(), *wanted
 
     def next_timeout(self) -> float | None:
@@ -139,66 +103,83 @@ class Driver:
         """Something can be said: there is no TLS, or its handshake is done."""
         return self._transport.secured
 
-    def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call the endpoint. What Ctrl-C cuts short there cannot be trusted any more, and is aborted."""
-        try:
-            return function(*arguments)
-        except Exception:
-            raise
-        except BaseException:
-            self.break_off()
-            raise
+    def receive_message(self, thread: int, deadline: float | None) -> Message | None:
+        """Wait for a message by one receive: a short turn, while there is nothing else to do and nothing else comes.
 
-    def deliver(self, source: Callable[..., list[Event]], *arguments: Any) -> None:
-        """Take events to the owner; then write what they have caused, all of it together."""
-        try:
-            self.owner.handle_events(source(*arguments))
-        except BaseException:
-            self.break_off()
-            raise
-        self._notify()
-        self.advance()
+        Args:
+            thread: the one that calls.
+            deadline: on the clock of ``monotonic``.
 
-    def advance(self) -> None:
-        """Write what the endpoint wants to send, as far as that is possible, and obey its verdict."""
-        if self.lost:
-            return
-        try:
-            if not self._transport.secured:
-                # Nothing can be said yet, so there is only one way to end it.
-                if self.endpoint.transport is not Transport.OPEN:
-                    self._end([])
-                return
-            if not self._write_over:
-                self._flush()
-            if self.endpoint.transport is not Transport.OPEN and not self.lost:
-                self._obey()
-        except BaseException:
-            self.break_off()
-            raise
-        self.nudge()
+        Returns:
+            the message. None when it was not as simple as that: what came was delivered, and the rest is for ``wait``.
+        """
+        endpoint = self.endpoint
+        while (
+            self._waits
+            and self._leader is None
+            and not self.pending
+            and not self._paused
+            and not endpoint.has_more
+            and endpoint.state is _OPEN
+        ):
+            now, timeout, due = monotonic(), LONGEST_WAIT, None
+            if now > self._calm_until:
+                due = self._look_at_deadlines(now)
+                if due is not None and due - now < timeout:
+                    timeout = due - now
+            if deadline is not None and deadline - now < timeout:
+                timeout = deadline - now
+            self._leader = thread
+            # This is ``_outside``, without another call.
+            self._inside += 1
+            try:
+                try:
+                    self.lock.release()
+                    data = self._transport.receive(timeout)
+                finally:
+                    self.lock.acquire()
+                    self._inside -= 1
+                    if self.lost and not self._inside:
+                        self._close()
+            except OSError as exc:
+                self._fail(exc)
+                break
+            except BaseException:
+                # Somebody else may have to lead.
+                self._notify()
+                raise
+            finally:
+                self._leader = None
+            if not data or self.lost:
+                self._receive(data)
+                break
+            now = monotonic()
+            try:
+                events = endpoint.receive_data(data, now)
+            except BaseException:
+                self.break_off()
+                raise
+            if (due is None or now < due) and not self.pending:
+                if len(events) == 1 and isinstance(message := events[0], Message):
+                    if self._waiting:
+                        self._changed.notify_all()
+                    return message
+                if not events and endpoint.state is _OPEN and (deadline is None or now < deadline):
+                    # It was a part of one.
+                    continue
+            self.deliver(list, events)
+            self._keep(due)
+            break
+        return None
 
-    def nudge(self) -> None:
-        """Let a leader that polls look again for what, and until when, if that has changed."""
-        if self._polled is None:
-            return
-        due = self.endpoint.next_timeout(monotonic())
-        if self._polled != self._wanted() or earliest(due, self._polled_until) != self._polled_until:
-            assert self._waker is not None
-            self._waker.wake()
-
-    def call_when_lost(self, farewell: Callable[[], object]) -> None:
-        """Have something called, without the lock, by the thread that finds out; at once if that is this one."""
-        if self.lost:
-            self._say_farewell([farewell])
-        else:
-            self._farewells.append(farewell)
-
-    def break_off(self) -> None:
-        """Something that should not happen did: drop the connection."""
-        if not self.lost:
-            self.endpoint.abort()
-            self._end([])
+    def _look_at_deadlines(self, now: float) -> float | None:
+        """The next deadline. While all of them are far away, receiving need not ask again before every message."""
+        due = self.endpoint.next_timeout(now)
+        connection = self.endpoint.connection
+        # The idle timeout wants to know when each message was sent.
+        if connection is not None and connection.timeouts.idle is None:
+            self._calm_until = math.inf if due is None else due - LONGEST_WAIT
+        return due
 
     # One turn.
 
@@ -208,7 +189,7 @@ class Driver:
         It always looks into the socket before it tells the endpoint that a deadline is over: what counts may be there.
         """
         sent = self.sent
-        if self._pending:
+        if self.pending:
             self.advance()
         endpoint = self.endpoint
         due = endpoint.next_timeout(now)
@@ -226,6 +207,10 @@ class Driver:
                 self._lead(timeout)
             elif timeout != 0:
                 self._follow(timeout)
+        self._keep(due)
+
+    def _keep(self, due: float | None) -> None:
+        """Tell the endpoint if its deadline is over."""
         if due is not None and not self.lost:
             now = monotonic()
             if now >= due:
@@ -239,7 +224,7 @@ class Driver:
         endpoint, owner = self.endpoint, self.owner
         if not endpoint.has_more:
             return None
-        if endpoint.state is not State.OPEN or not owner.has_unread():
+        if endpoint.state is not _OPEN or not owner.has_unread():
             return now
         if not owner.wants_data():
             return None
@@ -266,8 +251,8 @@ class Driver:
         if not self._tell_paused():
             return
         read = self._may_read()
-        if read and transport.waits and not self._pending:
-            timeout = _LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN)
+        if read and transport.waits and not self.pending:
+            timeout = LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT)
             self._receive(self._outside(transport.receive, timeout))
             return
         if read and (transport.waits or transport.buffered or timeout == 0):
@@ -278,7 +263,7 @@ class Driver:
         if timeout == 0:
             return
         self._poll(timeout)
-        if self._pending:
+        if self.pending:
             self.advance()
         if not self.lost and self._may_read():
             self._receive(transport.receive(0))
@@ -303,17 +288,17 @@ class Driver:
         self._polled_until = None if timeout is None else monotonic() + timeout
         descriptors = [(self._transport.sock.fileno(), *wanted), (self._waker.fileno(), True, False)]
         try:
-            self._outside(wait_ready, descriptors, timeout)
+            self._outside(partial(wait_ready, descriptors), timeout)
         finally:
             self._polled = None
             self._waker.clear()
 
     def _follow(self, timeout: float | None) -> None:
-        if self._pending and self._polled is None and not self._flushing:
+        if self.pending and self._polled is None and not self._flushing:
             # The leader is receiving, and cannot be asked to wait for room as well.
             self._flushing = True
             try:
-                self._outside(wait_ready, [(self._transport.sock.fileno(), False, True)], timeout)
+                self._outside(partial(wait_ready, [(self._transport.sock.fileno(), False, True)]), timeout)
             finally:
                 self._flushing = False
             return
@@ -323,35 +308,19 @@ class Driver:
         finally:
             self._waiting -= 1
 
-    def _outside(self, function: Callable[..., T], *arguments: Any) -> T:
+    def _outside(self, function: Callable[[float | None], T], timeout: float | None) -> T:
         """Make a system call that may wait. Meanwhile the lock is free, and nobody closes the socket."""
         self._inside += 1
-        self.lock.release()
         try:
-            return function(*arguments)
+            self.lock.release()
+            return function(timeout)
         finally:
             self.lock.acquire()
             self._inside -= 1
             if self.lost and not self._inside:
                 self._close()
 
-    def _wanted(self) -> tuple[bool, bool]:
-        """What to poll for."""
-        reading = self._may_read() or not self._transport.secured
-        return self._transport.interest(reading, bool(self._pending))
-
-    def _notify(self) -> None:
-        if self._waiting:
-            self._changed.notify_all()
-
     # Reading.
-
-    def _may_read(self) -> bool:
-        if self._eof:
-            return False
-        endpoint = self.endpoint
-        # While ending, always: the peer's Close has to be found.
-        return endpoint.state is not State.OPEN or (not endpoint.has_more and self.owner.wants_data())
 
     def _tell_paused(self) -> bool:
         """Tell the endpoint whether anybody reads; return whether there still is something to read from."""
@@ -372,129 +341,3 @@ class Driver:
         else:
             self._eof = True
             self.deliver(self.endpoint.receive_eof)
-
-    # Writing.
-
-    def _flush(self) -> None:
-        endpoint = self.endpoint
-        while True:
-            if not self._pending:
-                # What is not handed out can still be dropped by the endpoint, or get a Close in front.
-                self._pending = [data for data in endpoint.data_to_send() if data]
-                if not self._pending:
-                    break
-                self._pending_size = sum(map(len, self._pending))
-            try:
-                count = self._transport.send(self._pending)
-            except OSError as exc:
-                self._fail_to_write(exc)
-                return
-            if not count:
-                break
-            self._took(count)
-        endpoint.unsent(self._pending_size)
-
-    def _took(self, count: int) -> None:
-        self.sent += count
-        self._pending_size -= count
-        if self._pending_size:
-            done = 0
-            while count >= len(self._pending[done]):
-                count -= len(self._pending[done])
-                done += 1
-            self._pending[: done + 1] = [memoryview(self._pending[done])[count:]]
-        else:
-            self._pending = []
-        self._notify()
-
-    def _fail_to_write(self, exc: OSError) -> None:
-        """The peer takes no more. What it said before it went, its Close for instance, is still to be heard."""
-        self._write_over = True
-        self._write_error = exc
-        size = self._pending_size
-        self._pending, self._pending_size = [], 0
-        if self._transport.waits and self._leader not in (None, threading.get_ident()):
-            # The leader hears it, and then the end of the stream, also where this error alone does not bring it.
-            self._transport.interrupt()
-            # Until then whoever sends must not think that it has left.
-            self.endpoint.unsent(size)
-            return
-        with contextlib.suppress(OSError):
-            for _ in range(_MAX_DRAINS):
-                data = None if self._eof else self._transport.receive(0)
-                if not data:
-                    break
-                self.owner.handle_events(self.endpoint.receive_data(data, monotonic()))
-        self._fail(exc)
-
-    # Ending.
-
-    def _obey(self) -> None:
-        verdict = self.endpoint.transport
-        if verdict is Transport.ABORT:
-            self._end([])
-        elif self._pending:
-            return
-        elif verdict is Transport.CLOSE:
-            self._leave()
-            self._end([])
-        elif not self._write_over:
-            self._write_over = True
-            if self._transport.can_half_close:
-                self._transport.shutdown_write()
-
-    def _leave(self) -> None:
-        """Before an orderly close: unread input would make the system reset it, and the peer lose what was sent."""
-        self._transport.say_goodbye()
-        if self._eof or self._leader not in (None, threading.get_ident()):
-            return
-        with contextlib.suppress(OSError):
-            for _ in range(_MAX_DRAINS):
-                if not self._transport.receive(0):
-                    break
-
-    def _fail(self, exc: OSError) -> None:
-        if not self.lost:
-            # When it is that the transport is gone; of the calls that follow none can say so.
-            self.endpoint.next_timeout(monotonic())
-            self._end(self.endpoint.receive_error(exc, cause_of(exc, ssl_module.SSLError)))
-
-    def _end(self, events: list[Event]) -> None:
-        """The transport is gone, or is dropped."""
-        if self.lost:
-            return
-        self.lost = True
-        self._pending, self._pending_size = [], 0
-        owner, self.owner = self.owner, Nobody()
-        try:
-            owner.handle_events(events + self.endpoint.transport_closed())
-        finally:
-            self._notify()
-            if self._waker is not None:
-                self._waker.wake()
-            if self._inside:
-                # Whoever is the last to come back closes it.
-                self._transport.interrupt()
-            else:
-                self._close()
-            farewells, self._farewells = self._farewells, []
-            self._say_farewell(farewells)
-
-    def _say_farewell(self, farewells: list[Callable[[], object]]) -> None:
-        if not farewells:
-            return
-        # As a Condition does, however often this thread has the lock: what is called may wait for others that want it.
-        state = self.lock._release_save()  # type: ignore[attr-defined]
-        try:
-            for farewell in farewells:
-                try:
-                    farewell()
-                except Exception:
-                    logger.exception("a callback for the end of a connection raised an exception")
-        finally:
-            self.lock._acquire_restore(state)  # type: ignore[attr-defined]
-
-    def _close(self) -> None:
-        self._transport.close()
-        if self._waker is not None:
-            self._waker.close()

@@ -20,7 +20,7 @@ from .._enums import Cause, Role
 from .._events import Disconnected
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
-from ._driver import logger
+from ._link import logger
 from ._poll import Waker, earliest, wait_ready
 from ._serving import Handler, OnRequest, ServerConnection, ServerOptions
 

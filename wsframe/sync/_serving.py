@@ -15,7 +15,8 @@ from .._adapter._serving import CommonOptions
 from .._enums import State
 from .._events import Disconnected, Event, Opened, RequestReceived
 from .._http import Request, Response
-from ._driver import Driver, logger
+from ._driver import Driver
+from ._link import logger
 from ._tls import TlsTransport
 from ._transport import open_transport, prepare
 from ._websocket import WebSocket

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl as ssl_module
+from collections.abc import Sequence
 from typing import cast
 
 from ._transport import Buffer, PolledTransport, some_of
@@ -116,7 +117,7 @@ class TlsTransport:
             self._incoming.write_eof()
         return True
 
-    def send(self, buffers: list[Buffer]) -> int:
+    def send(self, buffers: Sequence[Buffer]) -> int:
         if not self._out_for and not self._out:
             data = memoryview(some_of(buffers, _CHUNK))[:_CHUNK]
             while self._out_for < len(data):

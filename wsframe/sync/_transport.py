@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import math
 import socket
 import ssl as ssl_module
 import struct
+from collections.abc import Sequence
 from typing import Protocol
 
 __all__ = [
+    "LONGEST_WAIT",
     "Buffer",
     "PlainTransport",
     "PolledTransport",
@@ -39,6 +42,10 @@ _MAX_BUFFERS = 16 if not hasattr(socket, "sendmsg") else 512
 
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _DONT_WAIT_OR_SIGNAL = _DONT_WAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+
+#: How many seconds a thread receives at the most without a look at the deadlines. One that begins to close and goes
+#: away cannot tell it of a new one.
+LONGEST_WAIT = 2.0
 
 #: A kernel timeout that is too long by so many seconds is not set anew.
 _SLACK = 0.001
@@ -66,7 +73,7 @@ class SyncTransport(Protocol):
             timeout: seconds to wait where ``waits`` is set; None waits without end.
         """
 
-    def send(self, buffers: list[Buffer]) -> int:
+    def send(self, buffers: Sequence[Buffer]) -> int:
         """Send what can be sent without waiting; return how many bytes the system has taken of it. Raises OSError.
 
         What was not taken has to be the beginning of what the next call gives.
@@ -98,18 +105,12 @@ class _Base:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._buffer = memoryview(bytearray(_BUFFER_SIZE))
-        self._grow = False
 
-    def _into(self) -> memoryview:
-        if self._grow:
-            self._grow = False
-            self._buffer = memoryview(bytearray(min(len(self._buffer) * 4, _MAX_BUFFER_SIZE)))
-        return self._buffer
-
-    def _taken(self, count: int) -> memoryview:
-        if count == len(self._buffer):
-            self._grow = count < _MAX_BUFFER_SIZE
-        return self._buffer[:count]
+    def _grow(self) -> None:
+        """The buffer was filled to the brim: the next one is larger."""
+        size = len(self._buffer)
+        if size < _MAX_BUFFER_SIZE:
+            self._buffer = memoryview(bytearray(min(size * 4, _MAX_BUFFER_SIZE)))
 
     def close(self) -> None:
         self.sock.close()
@@ -130,8 +131,8 @@ class PlainTransport(_Base):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         sock.setblocking(True)
-        # What the kernel has: seconds, 0 for no timeout; None while that is not known.
-        self._timeout: float | None = None
+        # What the kernel has: seconds, None for no timeout; not a number, and so equal to none, while it is not known.
+        self._timeout: float | None = math.nan
         self._waited_in_vain = True
         self._pack = _timeval_format(sock)
 
@@ -140,40 +141,41 @@ class PlainTransport(_Base):
 
     def receive(self, timeout: float | None) -> memoryview | None:
         flags = 0
-        if timeout is not None and timeout <= 0:
-            flags = _DONT_WAIT
-        else:
-            self._set_timeout(timeout)
-        buffer = self._into()
+        if timeout != self._timeout:
+            if timeout is not None and timeout <= 0:
+                flags = _DONT_WAIT
+            else:
+                self._set_timeout(timeout)
+        buffer = self._buffer
         try:
             count = self.sock.recv_into(buffer, 0, flags)
         except BlockingIOError:
             self._waited_in_vain = True
             return None
         self._waited_in_vain = False
-        return self._taken(count)
+        if count == len(buffer):
+            self._grow()
+        return buffer[:count]
 
     def _set_timeout(self, timeout: float | None) -> None:
         """Make the kernel wait so long, or less, without asking it every time."""
         current = self._timeout
         if timeout is None:
-            wanted = 0.0
-            if current == wanted:
-                return
+            value = self._pack.pack(0, 0)
         else:
-            if current and timeout * 0.5 <= current <= timeout + _SLACK:
+            if current is not None and timeout * 0.5 <= current <= timeout + _SLACK:
                 return
-            # While data comes, the same deadline comes nearer with every call: a shorter timeout stays right for a
-            # while, and waking too early costs little.
-            wanted = timeout if self._waited_in_vain else timeout * 0.75
-        seconds, fraction = divmod(wanted, 1.0)
-        # Zero would mean no timeout at all.
-        microseconds = max(int(fraction * 1e6), 0 if seconds or not wanted else 1)
-        value = self._pack.pack(int(seconds), microseconds)
+            if not self._waited_in_vain and timeout < LONGEST_WAIT:
+                # While data comes, the same deadline comes nearer with every call: a shorter timeout stays right for a
+                # while, and waking too early costs little.
+                timeout *= 0.75
+            seconds, fraction = divmod(timeout, 1.0)
+            # Zero would mean no timeout at all.
+            value = self._pack.pack(int(seconds), max(int(fraction * 1e6), 0 if seconds else 1))
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        self._timeout = wanted
+        self._timeout = timeout
 
-    def send(self, buffers: list[Buffer]) -> int:
+    def send(self, buffers: Sequence[Buffer]) -> int:
         try:
             if len(buffers) == 1:
                 return self.sock.send(buffers[0], _DONT_WAIT_OR_SIGNAL)
@@ -217,15 +219,19 @@ class PolledTransport(_Base):
 
     def receive(self, timeout: float | None) -> memoryview | None:
         self._read_needs_write = False
+        buffer = self._buffer
         try:
-            return self._taken(self.sock.recv_into(self._into()))
+            count = self.sock.recv_into(buffer)
         except (BlockingIOError, ssl_module.SSLWantReadError):
             return None
         except ssl_module.SSLWantWriteError:
             self._read_needs_write = True
             return None
+        if count == len(buffer):
+            self._grow()
+        return buffer[:count]
 
-    def send(self, buffers: list[Buffer]) -> int:
+    def send(self, buffers: Sequence[Buffer]) -> int:
         self._write_needs_read = False
         try:
             return self.sock.send(some_of(buffers, _BUFFER_SIZE))
@@ -289,7 +295,7 @@ def _timeval_format(sock: socket.socket) -> struct.Struct:
     return struct.Struct("@qq" if size == 16 else "@ii")
 
 
-def some_of(buffers: list[Buffer], size: int) -> Buffer:
+def some_of(buffers: Sequence[Buffer], size: int) -> Buffer:
     """The first buffer; joined with what follows as long as that is about so many bytes together, because nothing that
     is small shall become a packet or a TLS record of its own."""
     data = buffers[0]

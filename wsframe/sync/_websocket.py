@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
 from .._adapter._conduct import code_for_leaving
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._websocket import BytesLike, WebSocketBase, check_message
+from .._adapter._websocket import BytesLike, WebSocketBase, check_message, queue_message
+from .._backend import Message, ReceiveQueue
 from .._connection import Connection
 from .._enums import State
 from .._errors import SlowPeerError
 from .._events import Disconnected
+from .._frames import PreparedMessage
 from .._http import Request, Response
 from ._driver import Driver
 
 __all__ = ["Pong", "WebSocket"]
+
+# Looking a member up in its enumeration costs as much as framing a short message.
+_OPEN = State.OPEN
 
 _Self = TypeVar("_Self", bound="WebSocket")
 
@@ -57,11 +64,14 @@ class WebSocket(WebSocketBase["Pong"]):
         remote_address: Any = None,
         on_end: Callable[[Disconnected], None] | None = None,
     ) -> None:
+        limits = connection.limits
+        self._queue = ReceiveQueue(limits.receive_queue_messages, limits.receive_queue_bytes)
         super().__init__(connection, request, response, on_end)
         self.local_address = local_address
         self.remote_address = remote_address
         self._driver = driver
-        self._reader: threading.Thread | None = None
+        # The thread in recv.
+        self._reader: int | None = None
         # From now on the connection is driven directly.
         driver.endpoint = connection
         driver.owner = self
@@ -76,32 +86,37 @@ class WebSocket(WebSocketBase["Pong"]):
             ConnectionClosedOK, ConnectionClosedError: the connection ended, and all messages before that were read.
             RuntimeError: another thread is in ``recv`` already.
         """
-        driver, queue = self._driver, self._queue
+        driver = self._driver
         with driver.lock:
             if self._reader is not None:
-                name = self._reader.name
                 raise RuntimeError(
-                    f"recv() is already waiting in {name}; a WebSocket has one reader at a time"
+                    f"recv() is already waiting in {_name_of(self._reader)}; a WebSocket has one reader at a time"
                 )
-            if not queue:
-                self._wait_for_message(timeout)
-            was_full = queue.full
-            message = queue.get()
-            if was_full:
-                # Somebody who waits for something else may read on.
-                driver.nudge()
-        return message.data
+            if not self._queue:
+                deadline = None if timeout is None else monotonic() + timeout
+                self._reader = thread = get_ident()
+                try:
+                    message = driver.receive_message(thread, deadline)
+                    if message is not None:
+                        return message.data
+                    driver.wait(self._readable, deadline)
+                finally:
+                    self._reader = None
+            return self._take(timeout)
 
-    def _wait_for_message(self, timeout: float | None) -> None:
-        self._reader = threading.current_thread()
-        try:
-            self._driver.wait(self._readable, _deadline(timeout))
-        finally:
-            self._reader = None
-        if not self._queue:
+    def _take(self, timeout: float | None) -> str | bytes:
+        """The oldest message that was kept."""
+        queue = self._queue
+        if not queue:
             if self.ending is None:
                 raise TimeoutError(f"no message came within {timeout:g} s")
             raise closed_error(self.ending)
+        was_full = queue.full
+        message: Message = queue.get()
+        if was_full:
+            # Somebody who waits for something else may read on.
+            self._driver.nudge()
+        return message.data
 
     def _readable(self) -> bool:
         return bool(self._queue) or self.ending is not None
@@ -117,34 +132,36 @@ class WebSocket(WebSocketBase["Pong"]):
 
     # Sending.
 
-    def send(self, message: str | BytesLike, timeout: float | None = None) -> None:
-        """Send a message: text from a ``str``, binary from bytes-like data.
+    def send(self, message: str | BytesLike | PreparedMessage, timeout: float | None = None) -> None:
+        """Send a message: text from a ``str``, binary from bytes-like data, or either as it was prepared.
 
         It returns when the operating system has taken all of it. While more than the high-water mark waits to be
         written, messages of other threads for instance, it waits before it adds to that. While it waits and nobody
         else is reading, it reads: messages are kept for ``recv``, within the bounds of the receive queue.
 
         Raises:
-            TypeError: the message is neither ``str`` nor bytes-like.
+            TypeError: the message is of another type.
             TimeoutError: it was not written in time. The exception says whether it was queued: then it is sent in one
                 piece all the same, as soon as a method is waiting again; else nothing of it is.
             LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
         connection, driver = self._connection, self._driver
-        check_message(message)
-        function: Callable[..., None] = (
-            connection.send_text if isinstance(message, str) else connection.send_bytes
-        )
+        function: Callable[..., None] = connection.send_text
+        if not isinstance(message, str):
+            check_message(message)
+            function = functools.partial(queue_message, connection)
         with driver.lock:
-            deadline = _deadline(timeout)
-            self._wait_for_turn(timeout, deadline)
+            deadline = None if timeout is None else monotonic() + timeout
+            if driver.pending or connection.state is not _OPEN:
+                self._wait_for_turn(timeout, deadline)
             try:
-                driver.call(function, message)
+                end = driver.send(function, message)
             except SlowPeerError:
                 driver.advance()
                 raise closed_error(self._wait_for_end(timeout, deadline)) from None
-            self._write("the message", timeout, deadline)
+            if driver.sent < end:
+                self._wait_until_sent(end, "the message", timeout, deadline)
 
     def drain(self, timeout: float | None = None) -> None:
         """Wait until no more than the low-water mark is waiting to be written: after a ``send`` that has timed out, or
@@ -162,7 +179,7 @@ class WebSocket(WebSocketBase["Pong"]):
                 raise TimeoutError(
                     f"more than {low_water} bytes still wait to be written after {timeout:g} s"
                 )
-            if connection.state is not State.OPEN:
+            if connection.state is not _OPEN:
                 raise closed_error(self._wait_for_end(timeout, deadline))
 
     def ping(self, payload: BytesLike | None = None, timeout: float | None = None) -> Pong:
@@ -185,10 +202,8 @@ class WebSocket(WebSocketBase["Pong"]):
             deadline = _deadline(timeout)
             self._wait_for_turn(timeout, deadline)
             sent = driver.call(self._connection.ping, payload, monotonic())
-            pong = self._pongs.get(sent)
-            if pong is None:
-                pong = self._pongs[sent] = Pong(self)
-            self._write("the ping", timeout, deadline)
+            pong = self._pong_for(sent, lambda: Pong(self))
+            self._wait_until_sent(driver.write(), "the ping", timeout, deadline)
         return pong
 
     def _wait_for_turn(self, timeout: float | None, deadline: float | None) -> None:
@@ -196,7 +211,7 @@ class WebSocket(WebSocketBase["Pong"]):
         connection = self._connection
         if not self._wait_for_room(connection.limits.write_high_water, deadline):
             raise TimeoutError(f"not sent: there was no room within {timeout:g} s; nothing was queued")
-        if connection.state is not State.OPEN:
+        if connection.state is not _OPEN:
             raise closed_error(self._wait_for_end(timeout, deadline))
 
     def _wait_for_room(self, mark: int, deadline: float | None) -> bool:
@@ -204,20 +219,16 @@ class WebSocket(WebSocketBase["Pong"]):
         connection = self._connection
 
         def has_room() -> bool:
-            return connection.buffered <= mark or connection.state is not State.OPEN
+            return connection.buffered <= mark or connection.state is not _OPEN
 
         return has_room() or self._driver.wait(has_room, deadline) or self.ending is not None
 
-    def _write(self, what: str, timeout: float | None, deadline: float | None) -> None:
-        """Wait until everything that is queued now is with the operating system."""
+    def _wait_until_sent(self, end: int, what: str, timeout: float | None, deadline: float | None) -> None:
+        """Wait until so much of the stream is with the operating system."""
         connection, driver = self._connection, self._driver
-        end = driver.sent + connection.buffered
-        driver.advance()
-        if driver.sent >= end:
-            return
         # What was queued before may get less: of many pongs that cannot leave only the latest is kept.
         if driver.wait(lambda: driver.sent >= end or not connection.buffered, deadline):
-            if driver.sent < end and connection.state is not State.OPEN:
+            if driver.sent < end and connection.state is not _OPEN:
                 # It was dropped.
                 raise closed_error(self._wait_for_end(timeout, deadline))
         elif self.ending is not None:
@@ -350,3 +361,7 @@ class Pong:
 
 def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None else monotonic() + timeout
+
+
+def _name_of(ident: int) -> str:
+    return next((thread.name for thread in threading.enumerate() if thread.ident == ident), "another thread")
