@@ -24,7 +24,7 @@ from aiohelpers import (
     uri_of,
     warm_up,
 )
-from wsframe import _backend
+from wsframe import Limits, _backend
 from wsframe.aio import Application, WebSocket, connect, serve
 from wsframe.aio._transports import as_own_transport
 
@@ -177,3 +177,24 @@ async def test_many_messages_of_all_sizes_come_back_in_order() -> None:
             else:
                 assert message == b"%d " % number + bytes(size)
         await sending
+
+
+@aio_test
+async def test_limits_that_no_c_integer_holds_are_none() -> None:
+    huge = 1 << 70
+    limits = Limits(
+        receive_queue_messages=huge,
+        receive_queue_bytes=huge,
+        write_high_water=huge,
+        write_low_water=huge,
+        write_hard_cap=huge,
+        max_pong_bytes=huge,
+    )
+    async with (
+        serve(echo, "127.0.0.1", 0, limits=limits) as server,
+        connect(uri_of(server), limits=limits) as ws,
+    ):
+        for message in ("a", b"b" * 100_000):
+            await ws.send(message)
+            assert await ws.recv() == message
+        await ws.drain()

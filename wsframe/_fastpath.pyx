@@ -27,6 +27,7 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object o)
     Py_ssize_t PyUnicode_GET_LENGTH(object o)
     Py_ssize_t PY_SSIZE_T_MAX
+    void PyErr_SetObject(object kind, object value)
 
 cdef extern from "<sys/socket.h>" nogil:
     enum: MSG_NOSIGNAL
@@ -123,8 +124,9 @@ cdef class ReceiveQueue:
     cdef Py_ssize_t _max_items
 
     def __init__(self, max_items, max_bytes):
-        self._max_items = max_items
-        self._max_bytes = max_bytes
+        # Larger ones are no bounds.
+        self._max_items = min(max_items, PY_SSIZE_T_MAX)
+        self._max_bytes = min(max_bytes, PY_SSIZE_T_MAX)
 
     @property
     def items(self):
@@ -323,7 +325,10 @@ cdef class Receive:
             raise RuntimeError(f"recv() is already waiting in {name}; a WebSocket has one reader at a time")
         inbox.turns += 1
         if inbox._size():
-            raise StopIteration(inbox._get().data)
+            # With its value set behind Cython's back: raised in the usual way it would get a traceback for nobody,
+            # which costs as much as everything else in here.
+            PyErr_SetObject(StopIteration, inbox._get().data)
+            raise StopIteration
         over = inbox._owner.why_over(self._iterating)
         if over is not None:
             raise over
@@ -733,8 +738,9 @@ cdef class SocketTransport:
 
     def set_write_buffer_limits(self, high, low):
         """Above ``high`` bytes the protocol is told to pause, at ``low`` to resume."""
-        self._high = high
-        self._low = low
+        # Larger ones are no bounds.
+        self._high = min(high, PY_SSIZE_T_MAX)
+        self._low = min(low, PY_SSIZE_T_MAX)
         self._maybe_pause()
 
     def write(self, data):
