@@ -32,6 +32,7 @@ from wsframe.aio import (
     ConnectionClosedOK,
     ConnectLost,
     WebSocket,
+    _channel,
     connect,
     serve,
 )
@@ -565,3 +566,28 @@ async def test_answers_of_one_turn_leave_together(monkeypatch: pytest.MonkeyPatc
         for _ in range(10):
             await ws.recv()
         assert len(writes) <= 2
+
+
+@aio_test
+async def test_what_is_kept_back_goes_on_as_soon_as_the_messages_before_it_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broken frame behind a message: first that can be answered, then the connection fails, and not later."""
+    monkeypatch.setattr(_channel, "_UNREAD_WAIT", 3600.0)
+    reading = asyncio.Event()
+
+    async def handler(ws: WebSocket) -> None:
+        await reading.wait()
+        async for message in ws:
+            await ws.send(message)
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        with await open_raw(server) as raw:
+            # A frame with RSV2 set.
+            await raw.send(raw.frame(TEXT, b"first") + b"\xa1\x80\0\0\0\0")
+            await asyncio.sleep(0.05)
+            reading.set()
+            assert (await raw.next_frame()).payload == b"first"
+            assert (await raw.next_frame()).payload[:2] == close_payload(1002)
+            raw.shutdown()
+            await raw.rest()

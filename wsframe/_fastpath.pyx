@@ -119,6 +119,7 @@ cdef class ReceiveQueue:
     cdef list _messages
     cdef Py_ssize_t _head
     cdef public bint full
+    cdef public bint watched
     cdef long long _bytes
     cdef long long _max_bytes
     cdef Py_ssize_t _max_items
@@ -174,6 +175,9 @@ cdef class ReceiveQueue:
         self._bytes -= len(message.data)
         if self.full and self._size() <= self._max_items // 2 and self._bytes <= self._max_bytes // 2:
             self.full = False
+            self._on_room()
+        if self.watched and self._messages is None:
+            self.watched = False
             self._on_room()
         return message
 

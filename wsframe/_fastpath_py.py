@@ -672,9 +672,10 @@ class ReceiveQueue:
 
     Attributes:
         full: no more should be read for now.
+        watched: somebody wants to know, once, when the last message has been taken.
     """
 
-    __slots__ = ("_bytes", "_head", "_max_bytes", "_max_items", "_messages", "full")
+    __slots__ = ("_bytes", "_head", "_max_bytes", "_max_items", "_messages", "full", "watched")
 
     def __init__(self, max_items: int, max_bytes: int) -> None:
         # None while there is none, so that an idle connection keeps nothing. Those before ``_head`` have been taken.
@@ -683,7 +684,7 @@ class ReceiveQueue:
         self._bytes = 0
         self._max_items = max_items
         self._max_bytes = max_bytes
-        self.full = False
+        self.full = self.watched = False
 
     @property
     def items(self) -> list[Any]:
@@ -728,10 +729,13 @@ class ReceiveQueue:
         if self.full and len(self) <= self._max_items // 2 and self._bytes <= self._max_bytes // 2:
             self.full = False
             self._on_room()
+        if self.watched and self._messages is None:
+            self.watched = False
+            self._on_room()
         return message
 
     def _on_room(self) -> None:
-        """It was full, and is not any more."""
+        """It was full and is not any more, or is empty and was watched."""
 
 
 class Inbox(ReceiveQueue):
@@ -749,7 +753,8 @@ class Inbox(ReceiveQueue):
         cancelled_error: ``asyncio.CancelledError``.
         owner: its ``why_over`` returns the exception that tells a reader that nothing comes any more, or None; it is
             given whether the reader is an ``async for``. Its ``has_room`` is called when it was full and is not any
-            more. (An object and not two functions, because bound methods are objects, too, and take 64 bytes each.)
+            more, or is empty and was ``watched``. (An object and not two functions, because bound methods are objects,
+            too, and take 64 bytes each.)
 
     Attributes:
         turns: how often a reader got a message, or began to wait for one.

@@ -104,7 +104,7 @@ class InboxOwner(Protocol):
         """What tells a reader that nothing comes any more; None while something may."""
 
     def has_room(self) -> None:
-        """It was full, and is not any more."""
+        """It was full and is not any more, or is empty and was watched."""
 
 
 class FutureInbox(ReceiveQueue):
@@ -157,9 +157,9 @@ class FutureInbox(ReceiveQueue):
                     await self._future
             finally:
                 self._future = self.reader = None
-        full = self.full
+        full, watched = self.full, self.watched
         message = self.get()
-        if full and not self.full:
+        if (full and not self.full) or (watched and not self.watched):
             self._owner.has_room()
         data: str | bytes = message.data
         return data

@@ -297,6 +297,12 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         self._burst = 0
         return None if self.ending is None else _Over(self.ending).why_over(iterating)
 
+    def has_unread(self) -> bool:
+        """Whether there are messages that nobody has taken yet. If so, the channel is told when the last one is."""
+        unread = super().has_unread()
+        self._queue.watched = unread
+        return unread
+
     def has_room(self) -> None:
         """It was full, and is not any more."""
         self._channel.update_reading()
