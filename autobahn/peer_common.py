@@ -21,6 +21,8 @@ class PeerSettings:
     codec: str | None
     compression: bool
     port: int = 0
+    loop: str = "asyncio"
+    callbacks: bool = False
     url: str = ""
     agent: str = "wsframe"
 
@@ -38,12 +40,16 @@ def read_arguments(program: str, *, url: bool) -> PeerSettings:
         parser.add_argument("url", metavar="URL", help="the fuzzing server, e.g. ws://127.0.0.1:9001")
     else:
         parser.add_argument("--port", type=int, default=0, help="default: one that is free")
+        parser.add_argument(
+            "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="of the adapter aio"
+        )
+        parser.add_argument("--callbacks", action="store_true", help="an Application of the adapter aio")
     args = parser.parse_args()
     common = (args.adapter, args.codec, not args.no_compression)
     settings = (
         PeerSettings(*common, url=args.url.rstrip("/"), agent=args.agent)
         if url
-        else PeerSettings(*common, port=args.port)
+        else PeerSettings(*common, port=args.port, loop=args.loop, callbacks=args.callbacks)
     )
     check_codec(settings)
     return settings

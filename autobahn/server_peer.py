@@ -1,6 +1,7 @@
 """The server under test: an echo over one of wsframe's adapters.
 
     python autobahn/server_peer.py [--adapter aio|sync] [--codec python] [--port 0] [--no-compression]
+        [--loop asyncio|uvloop] [--callbacks]
 
 It listens on the loopback interface, prints `listening PORT` once it is ready, and ends with its standard input,
 so that it does not outlive the runner.
@@ -9,6 +10,7 @@ so that it does not outlive the runner.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 import threading
 
@@ -23,8 +25,12 @@ async def serve_with_aio(settings: PeerSettings) -> None:
         async for message in ws:
             await ws.send(message)
 
+    class Echo(aio.Application):
+        def on_message(self, ws: aio.WebSocket, message: str | bytes, /) -> None:
+            ws.send_nowait(message)
+
     async with aio.serve(
-        echo,
+        Echo() if settings.callbacks else echo,
         "127.0.0.1",
         settings.port,
         max_message_size=MAX_MESSAGE_SIZE,
@@ -59,7 +65,8 @@ def serve_with_sync(settings: PeerSettings) -> None:
 if __name__ == "__main__":
     arguments = read_arguments("server_peer.py", url=False)
     if arguments.adapter == "aio":
-        asyncio.run(serve_with_aio(arguments))
+        with asyncio.Runner(loop_factory=importlib.import_module(arguments.loop).new_event_loop) as runner:
+            runner.run(serve_with_aio(arguments))
     else:
         serve_with_sync(arguments)
     sys.exit(0)

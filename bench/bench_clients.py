@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from itertools import repeat
 from typing import Any
 
-from bench_generator import REQUEST
-from bench_wire import TEXT, frame
+from bench_wire import REQUEST, TEXT, frame
 
 #: So long the server is given to open a connection, in seconds.
 PATIENCE = 20.0

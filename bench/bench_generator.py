@@ -17,17 +17,13 @@ from bench_compile import PLAIN, TLS, Program, check_system, compiled
 from bench_contestants import Entry
 from bench_errors import UnsupportedError, WrongError
 from bench_pool import PATIENCE, Command, environment
-from bench_wire import TEXT, frame
+from bench_wire import REQUEST, TEXT, frame
 
 HERE = Path(__file__).resolve().parent
 #: Descriptors that a server needs beside those of its connections.
 SPARE_DESCRIPTORS = 100
 #: What a server answers to what is no UTF-8 may take so many seconds.
 PROBE_TIMEOUT = 10.0
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 class Programs:

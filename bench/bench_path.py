@@ -15,11 +15,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
+# Ours is the checkout that this file lies in.
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
+from bench_servers import ASYNCHRONOUS
+from bench_wire import REQUEST, TEXT, frame
+
 FEW, MANY = 1000, 6000
+STYLES = {"callbacks": "wsframe.callbacks", "coroutines": "wsframe"}
 WAYS = ("uvloop callbacks", "uvloop coroutines", "asyncio callbacks", "asyncio coroutines")
 #: What is counted with all that it calls: a part of the function's name in C, and what it is called here.
 STEPS = (
@@ -30,40 +34,26 @@ STEPS = (
     ("Lane_.*send_nowait", "framing"),
     ("Lane__flush", "flush"),
 )
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 def be_client(port: int, count: int) -> None:
     """Send so many messages, one at a time."""
+    message = frame(TEXT, b"a" * 32, b"abcd")
     with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.sendall(REQUEST % port)
+        sock.sendall(REQUEST)
         sock.recv(4096)
         for _ in range(count):
-            sock.sendall(b"\x81\xa0\0\0\0\0" + b"a" * 32)
+            sock.sendall(message)
             sock.recv(4096)
 
 
 async def be_server(style: str, count: int) -> None:
     """Answer them."""
-    from wsframe.aio import Application, WebSocket, serve
-
-    class Echo(Application):
-        def on_message(self, ws: WebSocket, message: str | bytes, /) -> None:
-            ws.send_nowait(message)
-
-    async def echo(ws: WebSocket) -> None:
-        async for message in ws:
-            await ws.send(message)
-
-    handler: Any = Echo() if style == "callbacks" else echo
-    server = await serve(handler, "127.0.0.1", 0)
+    port = await ASYNCHRONOUS[STYLES[style]](None, False)
     client = os.fork()
     if not client:
         try:
-            be_client(server.sockets[0].getsockname()[1], count)
+            be_client(port, count)
         finally:
             os._exit(0)
     await asyncio.to_thread(os.waitpid, client, 0)

@@ -15,12 +15,8 @@ from typing import Any
 from bench_cases import CHUNK, Case, Stream
 from bench_errors import UnsupportedError
 from bench_ours import MAX_SIZE
+from bench_wire import REQUEST
 from bench_work import Contestant, Work
-
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 class Picows(Contestant):

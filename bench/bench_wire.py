@@ -12,6 +12,12 @@ from dataclasses import dataclass
 
 CONTINUATION, TEXT, BINARY = 0, 1, 2
 
+#: An opening handshake that every server takes.
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
 
 @dataclass(frozen=True)
 class WireFrame:

@@ -335,7 +335,7 @@ def test_limit_is_a_websocket_server(limit: bench_pool.Process) -> None:
     unicode = "Größe 🙂".encode()
     sent = framebuilder.build(1, unicode, mask=b"1234") + ping + framebuilder.build(2, b"\xff", mask=b"0000")
     with socket.create_connection(("127.0.0.1", port), 20) as sock:
-        sock.sendall(bench_generator.REQUEST)
+        sock.sendall(bench_wire.REQUEST)
         # Byte by byte, so that it has to keep what is not whole.
         for byte in sent + close:
             sock.sendall(bytes([byte]))
@@ -368,7 +368,7 @@ def test_limit_looks_at_text(limit: bench_pool.Process, payload: bytes) -> None:
     with pytest.raises(UnicodeDecodeError):
         payload.decode()
     with socket.create_connection(("127.0.0.1", int(limit.described["port"])), 20) as sock:
-        sock.sendall(bench_generator.REQUEST + framebuilder.build(1, payload, mask=b"abcd"))
+        sock.sendall(bench_wire.REQUEST + framebuilder.build(1, payload, mask=b"abcd"))
         received = b""
         while data := sock.recv(4096):
             received += data

@@ -175,14 +175,14 @@ cdef class ReceiveQueue:
         self._bytes -= len(message.data)
         if self.full and self._size() <= self._max_items // 2 and self._bytes <= self._max_bytes // 2:
             self.full = False
-            self._on_room()
+            self.on_room()
         if self.watched and self._messages is None:
             self.watched = False
-            self._on_room()
+            self.on_room()
         return message
 
-    cdef int _on_room(self) except -1:
-        return 0
+    cpdef on_room(self):
+        """It was full and is not any more, or is empty and was watched."""
 
 
 @cython.final
@@ -254,9 +254,9 @@ cdef class Inbox(ReceiveQueue):
         """The task that waits, or None."""
         return self._task
 
-    cdef int _on_room(self) except -1:
+    cpdef on_room(self):
+        """Tell the owner."""
         self._owner.has_room()
-        return 0
 
     # What a task asks of what it awaits.
 
@@ -504,19 +504,15 @@ cdef class Lane:
             return False
         if type(message) is str:
             if PyUnicode_IS_COMPACT_ASCII(message):
-                return self._frame(
-                    message, TEXT, <const uint8_t *>PyUnicode_DATA(message), PyUnicode_GET_LENGTH(message)
-                )
+                return self._frame(TEXT, <const uint8_t *>PyUnicode_DATA(message), PyUnicode_GET_LENGTH(message))
             try:
                 encoded = PyUnicode_AsUTF8String(message)
             except UnicodeEncodeError:
                 # Whoever is asked next says it better.
                 return False
-            return self._frame(encoded, TEXT, <const uint8_t *>PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+            return self._frame(TEXT, <const uint8_t *>PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
         if type(message) is bytes:
-            return self._frame(
-                message, BINARY, <const uint8_t *>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message)
-            )
+            return self._frame(BINARY, <const uint8_t *>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
         return False
 
     def send_framed(self, bytes frame not None):
@@ -545,8 +541,8 @@ cdef class Lane:
                 traffic.unsent = 0
         return not traffic.unsent
 
-    cdef bint _frame(self, object owner, int opcode, const uint8_t *payload, Py_ssize_t size) except -1:
-        """Gather or write one frame; ``owner`` keeps the payload where it is."""
+    cdef bint _frame(self, int opcode, const uint8_t *payload, Py_ssize_t size) except -1:
+        """Gather or write one frame."""
         cdef bytes key = None
         cdef const uint8_t *mask = NULL
         cdef uint8_t header[14]
@@ -879,7 +875,6 @@ cdef class SocketTransport:
     ) except -1:
         """Write up to three pieces of memory, which are the caller's again afterwards."""
         cdef iovec vector[3]
-        cdef msghdr message
         cdef ssize_t sent = 0
         cdef Py_ssize_t total = first_size + second_size + third_size
         cdef int count = 0, code

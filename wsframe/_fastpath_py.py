@@ -728,13 +728,13 @@ class ReceiveQueue:
         self._bytes -= len(message.data)
         if self.full and len(self) <= self._max_items // 2 and self._bytes <= self._max_bytes // 2:
             self.full = False
-            self._on_room()
+            self.on_room()
         if self.watched and self._messages is None:
             self.watched = False
-            self._on_room()
+            self.on_room()
         return message
 
-    def _on_room(self) -> None:
+    def on_room(self) -> None:
         """It was full and is not any more, or is empty and was watched."""
 
 
@@ -840,7 +840,7 @@ class Inbox(ReceiveQueue):
         """The task that waits, or None."""
         return self._task
 
-    def _on_room(self) -> None:
+    def on_room(self) -> None:
         self._owner.has_room()
 
     # What a task asks of what it awaits.

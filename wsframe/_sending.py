@@ -342,9 +342,9 @@ class Sending(Lifecycle):
 
     def _check_cap(self) -> None:
         """The cap looks at what was queued before, so one message of any size always fits."""
-        waiting = self.buffered
-        if waiting <= self._hard_cap:
+        if not self.traffic.waits_over(self._hard_cap):
             return
+        waiting = self.buffered
         self._give_up_on_slow_peer()
         raise SlowPeerError(
             f"{waiting} bytes wait for the peer, over write_hard_cap ({self.limits.write_hard_cap}):"

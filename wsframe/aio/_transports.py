@@ -126,6 +126,10 @@ class FutureInbox(ReceiveQueue):
         """Nothing comes any more: let go of the owner, and ask this one instead."""
         self._owner = owner
 
+    def on_room(self) -> None:
+        """Tell the owner."""
+        self._owner.has_room()
+
     def take(self, messages: list[Any]) -> bool:
         """Add messages and let the task go on that waits; return whether it is full."""
         for message in messages:
@@ -157,11 +161,7 @@ class FutureInbox(ReceiveQueue):
                     await self._future
             finally:
                 self._future = self.reader = None
-        full, watched = self.full, self.watched
-        message = self.get()
-        if (full and not self.full) or (watched and not self.watched):
-            self._owner.has_room()
-        data: str | bytes = message.data
+        data: str | bytes = self.get().data
         return data
 
 

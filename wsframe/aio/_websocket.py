@@ -132,10 +132,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         if connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
         try:
-            if isinstance(message, str):
-                connection.send_text(message)
-            else:
-                queue_message(connection, message)
+            queue_message(connection, message)
         except SlowPeerError:
             channel.advance()
             raise closed_error(await self.wait_closed()) from None
@@ -170,10 +167,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             return False
         self._channel.gather()
         try:
-            if isinstance(message, str):
-                connection.send_text(message)
-            else:
-                queue_message(connection, message)
+            queue_message(connection, message)
         except SlowPeerError:
             return False
         return True
@@ -304,7 +298,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         return unread
 
     def has_room(self) -> None:
-        """It was full, and is not any more."""
+        """It was full and is not any more, or is empty and was watched."""
         self._channel.update_reading()
 
     # From the channel.
