@@ -16,6 +16,7 @@ import importlib
 import itertools
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -214,12 +215,18 @@ def sweep_functions(codec: ModuleType) -> int:
     keys = codec.MaskingKeys(source)
     header = fb.build(fb.BINARY, declared_length=1 << 40)
 
-    def assemble() -> list[Any]:
+    def assemble(opcode: int, *pieces: bytes) -> list[Any]:
         out: list[Any] = []
         assembler = codec.Assembler(False, True)
-        assembler.begin(fb.TEXT)
-        for piece in b"a" * 100, b"\xc3", b"\xa9" + b"b" * 9000:
-            assembler.add(piece, False, out)
+        assembler.begin(opcode)
+        try:
+            for piece in pieces:
+                assembler.add(piece, False, out)
+        except MemoryError:
+            # What comes out now makes no sense, and does no harm.
+            with suppress(Exception):
+                assembler.add(pieces[-1], True, out)
+            raise
         assembler.add(b"", True, out)
         return out
 
@@ -243,7 +250,9 @@ def sweep_functions(codec: ModuleType) -> int:
                 ("reading a header", lambda: codec.decode_header(header), []),
                 ("key", keys.next, []),
                 ("keys", new_keys, []),
-                ("assembler", assemble, []),
+                ("text", lambda: assemble(fb.TEXT, b"a" * 100, b"\xc3", b"\xa9" + b"b" * 9000), []),
+                ("ASCII", lambda: assemble(fb.TEXT, b"a" * 100, b"b", b"c" * 9000), []),
+                ("binary", lambda: assemble(fb.BINARY, b"a" * 100, b"b", b"c" * 9000), []),
                 ("message", lambda: repr(codec.Message("x" * 9, 1)), []),
                 ("chunk", lambda: hash(codec.MessageChunk(b"x" * 9, 2, True, False)), []),
                 ("values", lambda: codec.Frame(9, b"x") == codec.Frame(9, b"x", False), []),

@@ -315,6 +315,30 @@ def test_nothing_is_kept_of_what_was_given_out(codec: ModuleType) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("opcode", [fb.TEXT, fb.BINARY])
+def test_what_is_announced_is_not_allocated_before_half_has_come(codec: ModuleType, opcode: int) -> None:
+    size = 8 * MIB
+    wire = masked(opcode, b"x" * size)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        decoder = make(codec, max_message_size=size)
+        out: list[object] = []
+        peak = have = 0
+        while have < len(wire):
+            decoder.feed(wire[have : have + MIB // 4])
+            have += MIB // 4
+            decoder.decode(out)
+            while decoder.has_more:
+                decoder.decode(out)
+            if not out:
+                peak = max(peak, tracemalloc.get_traced_memory()[0] - before - 2 * have)
+        assert len(out) == 1
+        assert peak < 100_000
+    finally:
+        tracemalloc.stop()
+
+
 # --- the input ---------------------------------------------------------------------------------------------
 
 

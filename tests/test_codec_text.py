@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from types import ModuleType
 
 import pytest
@@ -251,6 +253,30 @@ def test_assembler(codec: ModuleType) -> None:
         assembler.add(b"\xed\xa0", False, out)
     assert caught.value.code == 1007
     assert len(out) == 3
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 7])
+@pytest.mark.parametrize("where", ["nowhere", "first", "middle", "last"])
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_long_text_in_pieces(codec: ModuleType, pieces: int, where: str, fragmented: bool) -> None:
+    text = "0123456789" * 3000
+    at = {"nowhere": None, "first": 0, "middle": 15_000, "last": 30_000}[where]
+    if at is not None:
+        text = text[:at] + "é🙂" + text[at:]
+    data = text.encode()
+    if fragmented:
+        cuts = [len(data) * i // pieces for i in range(pieces + 1)]
+        wire = fragments(fb.TEXT, *(data[one:two] for one, two in itertools.pairwise(cuts)))
+    else:
+        wire = masked(fb.TEXT, data)
+    step = len(wire) // pieces + 1
+    outcome = decode(codec, *(wire[i : i + step] for i in range(0, len(wire), step)))
+    assert outcome.items == [codec.Message(text, fb.TEXT)]
+    (message,) = outcome.data
+    # A str as good as any other.
+    assert hash(message) == hash(text)
+    assert sys.getsizeof(message) == sys.getsizeof(text)
+    assert message.isascii() == (where == "nowhere")
 
 
 def test_assembler_streaming(codec: ModuleType) -> None:

@@ -14,6 +14,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.long cimport PyLong_AsLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
@@ -35,6 +37,8 @@ cdef extern from "Python.h":
     void *PyUnicode_DATA(object o)
     bint PyUnicode_IS_COMPACT_ASCII(object o)
     Py_ssize_t PyUnicode_GET_LENGTH(object o)
+    int PyUnicode_Resize(PyObject **o, Py_ssize_t size) except -1
+    int _PyBytes_Resize(PyObject **o, Py_ssize_t size) except -1
     Py_ssize_t PY_SSIZE_T_MAX
 
 __all__ = [
@@ -539,10 +543,14 @@ cdef class Assembler:
     cdef bint _decode_text
     cdef int _opcode
     cdef bint _chunk_first
-    # The pieces so far; also, when streaming text, the bytes of an unfinished character.
+    # The pieces so far, in the memory of the str or bytes that they will be, of which we hold the only reference;
+    # also, when streaming text, the bytes of an unfinished character. Where the text is not ASCII, the str is no str
+    # but memory alone, and what is handed out is decoded from it.
+    cdef PyObject *_target
     cdef uint8_t *_data
     cdef size_t _size
     cdef size_t _capacity
+    cdef bint _ascii
     cdef ws_utf8 _utf8
 
     def __cinit__(self, bint stream, bint decode_text):
@@ -551,31 +559,56 @@ cdef class Assembler:
         self._clear()
 
     def __dealloc__(self):
-        PyMem_Free(self._data)
+        Py_XDECREF(self._target)
 
     cdef void _clear(self) noexcept:
-        PyMem_Free(self._data)
+        cdef PyObject *target = self._target
+        self._target = NULL
+        Py_XDECREF(target)
         self._data = NULL
         self._size = self._capacity = 0
         memset(&self._utf8, 0, sizeof(self._utf8))
-        self._chunk_first = True
+        self._chunk_first = self._ascii = True
 
-    cdef int _reserve(self, size_t more) except -1:
-        cdef size_t wanted = self._size + more
-        cdef size_t capacity = self._capacity
-        cdef uint8_t *grown
-        if wanted < more or wanted > ((<size_t>-1) >> 1):
-            raise MemoryError()
-        if wanted <= capacity:
-            return 0
-        # Grow by half: what was announced is not allocated before it has come.
-        capacity = max(wanted, capacity + (capacity >> 1), <size_t>64)
-        grown = <uint8_t *>PyMem_Realloc(self._data, capacity)
-        if grown == NULL:
-            raise MemoryError()
-        self._data = grown
+    cdef inline bint _is_str(self) noexcept:
+        return self._opcode == TEXT and self._decode_text and not self._stream
+
+    cdef int _resize(self, size_t capacity) except -1:
+        cdef object made
+        if self._target == NULL:
+            made = PyUnicode_New(capacity, 127) if self._is_str() else PyBytes_FromStringAndSize(NULL, capacity)
+            Py_INCREF(made)
+            self._target = <PyObject *>made
+        elif self._is_str():
+            PyUnicode_Resize(&self._target, capacity)
+        else:
+            try:
+                _PyBytes_Resize(&self._target, capacity)
+            except MemoryError:
+                # It has let go of what was there. So large, nothing more can be added to it.
+                self._size = <size_t>-1
+                self._capacity = 0
+                raise
+        if self._is_str():
+            self._data = <uint8_t *>PyUnicode_DATA(<object>self._target)
+        else:
+            self._data = <uint8_t *>PyBytes_AS_STRING(<object>self._target)
         self._capacity = capacity
         return 0
+
+    cdef int _reserve(self, size_t more, uint64_t rest) except -1:
+        """Have room for that much more. ``rest`` is what will complete the message after that, 0 if it is unknown."""
+        cdef size_t wanted = self._size + more
+        if wanted < self._size or wanted > ((<size_t>-1) >> 2):
+            raise MemoryError()
+        if wanted <= self._capacity:
+            return 0
+        if rest and rest <= wanted:
+            # All that will be needed. What was announced is not allocated before half of it has come.
+            wanted += rest
+        else:
+            wanted = max(wanted, self._capacity + (self._capacity >> 1), <size_t>64)
+        return self._resize(wanted)
 
     cdef int _begin(self, int opcode) except -1:
         self._clear()
@@ -583,38 +616,57 @@ cdef class Assembler:
         return 0
 
     cdef int _take(
-        self, const uint8_t *source, Py_ssize_t size, bint masked, uint32_t key, bint final, list out
+        self,
+        const uint8_t *source,
+        Py_ssize_t size,
+        bint masked,
+        uint32_t key,
+        bint final,
+        uint64_t rest,
+        list out,
     ) except -1:
         """The next piece, still masked or not."""
         cdef uint8_t *target
         cdef size_t whole
-        cdef bint text = self._opcode == TEXT
+        cdef bint ascii = False
         if final and self._size == 0 and not self._stream:
             # The whole message in one piece.
             out.append(new_message(self._content(source, size, masked, key), self._opcode))
             return 0
-        self._reserve(size)
+        self._reserve(size, rest)
         target = self._data + self._size
-        if size:
-            if masked:
-                ws_xor(target, source, size, key)
-            else:
-                memcpy(target, source, size)
+        if self._is_str():
+            # Without a mask this is a copy that looks for anything but ASCII.
+            ascii = not ws_xor_ascii(target, source, size, key if masked else 0)
+        elif masked:
+            ws_xor(target, source, size, key)
+        elif size:
+            memcpy(target, source, size)
         self._size += size
         if self._stream:
-            self._give_chunk(text, final, out)
+            self._give_chunk(self._opcode == TEXT, final, out)
         else:
-            if text and (not ws_utf8_feed(&self._utf8, target, size, &whole) or (final and self._utf8.need)):
-                raise CodecError(INVALID_DATA, BAD_UTF8)
+            if self._opcode == TEXT and not (ascii and self._utf8.need == 0):
+                self._ascii = False
+                if not ws_utf8_feed(&self._utf8, target, size, &whole) or (final and self._utf8.need):
+                    raise CodecError(INVALID_DATA, BAD_UTF8)
             if final:
-                if text and self._decode_text:
-                    data = utf8(self._data, self._size)
-                else:
-                    data = PyBytes_FromStringAndSize(<const char *>self._data, self._size)
-                out.append(new_message(data, self._opcode))
+                out.append(new_message(self._finished(), self._opcode))
         if final:
             self._clear()
         return 0
+
+    cdef object _finished(self):
+        """All pieces as one object."""
+        cdef object made
+        if self._is_str() and not self._ascii:
+            return utf8(self._data, self._size)
+        if self._size != self._capacity:
+            self._resize(self._size)
+        made = <object>self._target
+        Py_XDECREF(self._target)
+        self._target = NULL
+        return made
 
     cdef object _content(self, const uint8_t *source, Py_ssize_t size, bint masked, uint32_t key):
         if self._opcode != TEXT:
@@ -654,7 +706,7 @@ cdef class Assembler:
 
     def add(self, bytes piece not None, bint final, list out not None):
         """Take the next piece and append to ``out`` what is finished."""
-        self._take(<const uint8_t *>PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece), False, 0, final, out)
+        self._take(<const uint8_t *>PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece), False, 0, final, 0, out)
 
 
 # Not for the garbage collector: it would clear what a borrowed buffer belongs to before we give it back. There is
@@ -1029,7 +1081,9 @@ cdef class Decoder:
         if self._compressed:
             frame = self._compressed_piece(unmasked(source, take, self._mask_bit != 0, key), whole, final)
         elif take or final:
-            self._assembler._take(source, take, self._mask_bit != 0, key, final, out)
+            self._assembler._take(
+                source, take, self._mask_bit != 0, key, final, self._left if self._fin and not self._stream else 0, out
+            )
         if whole:
             self._in_frame = False
         if final:
