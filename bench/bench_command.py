@@ -245,7 +245,7 @@ class Benchmark:
         if settings.old is not None:
             show_change(console, self.subject, results, settings.old)
         if settings.goals:
-            show_goals(console, judge(results, self.subject.goals))
+            show_goals(console, self.subject, judge(results, self.subject.goals, self.subject.roster.limits))
         environment = {
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - since, 1),

@@ -45,6 +45,9 @@ class Goal(Protocol):
     def met(self, figure: float) -> bool:
         """Whether a figure is good enough."""
 
+    def allowed(self, results: Mapping[str, Result], case: str) -> float | None:
+        """Return what ours may need in a case, in the unit of the benchmark, or None if nothing says so."""
+
     def show(self, figure: float) -> str:
         """Write a figure for people."""
 
@@ -79,6 +82,11 @@ class Speed:
     def met(self, figure: float) -> bool:
         """Whether that is fast enough."""
         return figure >= self.least
+
+    def allowed(self, results: Mapping[str, Result], case: str) -> float | None:
+        """Return what ours may need."""
+        theirs = _median(results.get(case), self.theirs)
+        return None if theirs is None else theirs / self.least
 
     def show(self, figure: float) -> str:
         """Write a figure for people."""
@@ -123,6 +131,11 @@ class Cost(_AtMost):
         """Return how many times as much ours needed."""
         return {case: _ratio(results.get(case), self.ours, self.theirs) for case in self.cases}
 
+    def allowed(self, results: Mapping[str, Result], case: str) -> float | None:
+        """Return what ours may need."""
+        theirs = _median(results.get(case), self.theirs)
+        return None if theirs is None else theirs * self.most
+
 
 @dataclass(frozen=True)
 class Bound(_AtMost):
@@ -137,6 +150,10 @@ class Bound(_AtMost):
     def figures(self, results: Mapping[str, Result]) -> dict[str, float | None]:
         """Return how much ours needed."""
         return {case: _median(results.get(case), self.ours) for case in self.cases}
+
+    def allowed(self, _results: Mapping[str, Result], _case: str) -> float | None:
+        """Return what ours may need."""
+        return self.most
 
     def show(self, figure: float) -> str:
         """Write a figure for people."""
@@ -167,6 +184,11 @@ class Growth(_AtMost):
             for case, median in found.items()
         }
 
+    def allowed(self, results: Mapping[str, Result], _case: str) -> float | None:
+        """Return what ours may need."""
+        first = _median(results.get(self.since), self.ours)
+        return None if first is None else first * self.most
+
 
 def _ratio(result: Result | None, of: str, to: str) -> float | None:
     found = None if result is None else result.ratio(of, to)
@@ -178,11 +200,27 @@ def _median(result: Result | None, name: str) -> float | None:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a missed goal asks for in one case, in the unit of the benchmark, and what the limits needed there.
+
+    A limit does less than any server or client could. Where even that is above what is asked for, the goal is out of
+    reach on this machine.
+    """
+
+    figure: float
+    limits: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Judged:
-    """A goal after a run; `figures` has what it asks about, or None where that was not measured."""
+    """A goal after a run; `figures` has what it asks about, or None where that was not measured.
+
+    `asked` has the cases in which it was missed, where there are limits.
+    """
 
     goal: Goal
     figures: Mapping[str, float | None]
+    asked: Mapping[str, Asked]
 
     @property
     def verdict(self) -> Verdict:
@@ -193,10 +231,24 @@ class Judged:
         return Verdict.REACHED if len(measured) == len(self.figures) else Verdict.OPEN
 
 
-def judge(results: Sequence[Result], goals: Goals) -> list[Judged]:
-    """Return how every goal stands after a run."""
+def judge(results: Sequence[Result], goals: Goals, limits: Sequence[str] = ()) -> list[Judged]:
+    """Return how every goal stands after a run; `limits` are the names of the contestants that are one."""
     by_name = {result.case.name: result for result in results}
-    return [Judged(goal, goal.figures(by_name)) for goal in goals]
+    return [_judged(goal, by_name, limits) for goal in goals]
+
+
+def _judged(goal: Goal, results: Mapping[str, Result], limits: Sequence[str]) -> Judged:
+    figures = goal.figures(results)
+    loop = goal.ours.partition("/")[2]
+    # A limit of the same loop, or of none; what is asked for is measured by the one that it is about already.
+    near = [name for name in limits if name.partition("/")[2] in ("", loop) and name != goal.against]
+    asked = {}
+    for case, figure in figures.items():
+        allowed = goal.allowed(results, case)
+        needed = {name: median for name in near if (median := _median(results.get(case), name)) is not None}
+        if figure is not None and not goal.met(figure) and allowed is not None and needed:
+            asked[case] = Asked(allowed, needed)
+    return Judged(goal, figures, asked)
 
 
 SHORT = ("parse/text/8", "parse/text/125")

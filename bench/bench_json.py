@@ -47,9 +47,16 @@ def as_json(
                     case: None if figure is None else one.goal.show(figure)
                     for case, figure in one.figures.items()
                 },
+                "asked for": {
+                    case: {
+                        "asked": subject.unit.show(asked.figure),
+                        "limits": {name: subject.unit.show(needs) for name, needs in asked.limits.items()},
+                    }
+                    for case, asked in one.asked.items()
+                },
                 "verdict": one.verdict.value,
             }
-            for one in judge(results, subject.goals)
+            for one in judge(results, subject.goals, subject.roster.limits)
         ],
     }
 

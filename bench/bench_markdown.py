@@ -24,10 +24,12 @@ def markdown(subject: Subject, document: Mapping[str, Any]) -> str:
             name, _, rest = title.partition(":")
             table = _table(subject.unit, cases, document["contestants"])
             parts.append(f"**{name}**:{rest} ({subject.unit.said}):\n\n{table}")
-    if document["goals"] and all(
-        figure is not None for goal in document["goals"] for figure in goal["figures"].values()
-    ):
-        parts.append(_goals(document["goals"]))
+    # Goals about which the run says nothing at all are not for the table.
+    goals = [
+        goal for goal in document["goals"] if any(figure is not None for figure in goal["figures"].values())
+    ]
+    if goals:
+        parts.append(_goals(goals))
     return "\n".join(parts)
 
 
@@ -51,12 +53,20 @@ def _table(unit: Unit, cases: list[Mapping[str, Any]], contestants: Iterable[str
 
 def _goals(goals: Iterable[Mapping[str, Any]]) -> str:
     rows = [
-        ["goal", "ours", "against", "asked for", "this run", ""],
-        ["---", "---", "---", "---:", "---", "---"],
+        ["goal", "ours", "against", "asked for", "this run", "", "where it was missed"],
+        ["---", "---", "---", "---:", "---", "---", "---"],
     ]
     for goal in goals:
-        figures = ", ".join(f"{case.partition('/')[2]} {shown}" for case, shown in goal["shown"].items())
-        rows.append([goal["what"], goal["ours"], goal["against"], goal["asked"], figures, goal["verdict"]])
+        figures = ", ".join(
+            f"{case.partition('/')[2]} {shown or '-'}" for case, shown in goal["shown"].items()
+        )
+        missed = "; ".join(
+            f"{case.partition('/')[2]} would be {one['asked']}, where "
+            + " and ".join(f"{name} needs {needs}" for name, needs in one["limits"].items())
+            for case, one in goal["asked for"].items()
+        )
+        about = [goal["what"], goal["ours"], goal["against"], goal["asked"], figures, goal["verdict"], missed]
+        rows.append(about)
     return f"**Goals**:\n\n{_rows(rows)}"
 
 

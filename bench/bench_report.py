@@ -101,7 +101,7 @@ def _show_who_is_missing(
         )
 
 
-def show_goals(console: Console, judged: Sequence[Judged]) -> None:
+def show_goals(console: Console, subject: Subject, judged: Sequence[Judged]) -> None:
     """Print how the goals stand, with the figures of this run."""
     table = Table(title="goals", title_justify="left", title_style="bold", pad_edge=False)
     for heading in ("what", "ours", "against"):
@@ -122,6 +122,16 @@ def show_goals(console: Console, judged: Sequence[Judged]) -> None:
         goal = one.goal
         table.add_row(goal.what, goal.ours, goal.against, goal.asked, figures, verdict)
     console.print(table)
+    for one in judged:
+        for case, asked in one.asked.items():
+            limits = ", ".join(
+                f"{name} needs {subject.unit.show(needs)}" for name, needs in asked.limits.items()
+            )
+            console.print(
+                f"{case}, {one.goal.ours} against {one.goal.against}: asked for is"
+                f" {subject.unit.show(asked.figure)}; {limits}",
+                soft_wrap=True,
+            )
     console.print(
         "goals with >= say how many times as fast ours is; tables, and goals with <=, how many times as much it"
         " needs",

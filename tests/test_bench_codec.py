@@ -337,7 +337,7 @@ def check_schema(found: Mapping[str, Any]) -> None:
             assert one["low_ns"] <= one["median_ns"] <= one["high_ns"]
             assert all(sample > 0 for sample in one["cpu_ns"])
     for goal in found["goals"]:
-        assert {"what", "ours", "against", "asked", "figures", "shown", "verdict"} == set(goal)
+        assert {"what", "ours", "against", "asked", "figures", "shown", "asked for", "verdict"} == set(goal)
 
 
 @pytest.mark.usefixtures("one_pass")

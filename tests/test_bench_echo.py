@@ -34,7 +34,7 @@ import benchtools
 import framebuilder
 import wsframe
 from bench_errors import UnsupportedError, UnusableError, WrongError
-from bench_goals import Bound, Cost, Growth, Verdict, judge
+from bench_goals import Asked, Bound, Cost, Growth, Speed, Verdict, judge
 from bench_measure import Result, Sample, Samples
 
 benchtools.skip_without_programs()
@@ -610,6 +610,22 @@ def test_goals_of_other_kinds() -> None:
     assert bound.asked == "<= 5.00 KiB"
     assert verdict(bound, result("ping/32", wsframe_uvloop=[5120.0])) is Verdict.REACHED
     assert verdict(bound, result("ping/32", wsframe_uvloop=[5121.0])) is Verdict.MISSED
+
+
+def test_missed_goal_is_put_beside_the_limits() -> None:
+    goal = Speed("ping", "wsframe/uvloop", "picows/uvloop", 2.0, ("ping/32", "ping/8K"))
+    ours = {"wsframe_uvloop": [9.0], "picows_uvloop": [10.0]}
+    missed = result("ping/32", **ours, limit=[7.0], raw_uvloop=[8.0], raw_asyncio=[9.0])
+    reached = result("ping/8K", wsframe_uvloop=[1.0], picows_uvloop=[10.0], limit=[1.0])
+    limits = ("limit", "raw/uvloop", "raw/asyncio")
+    (judged,) = judge((missed, reached), (goal,), limits)
+    assert judged.asked == {"ping/32": Asked(5.0, {"limit": 7.0, "raw/uvloop": 8.0})}
+    # What it is about already is not said again, and without limits there is nothing to say.
+    (judged,) = judge((missed,), (Cost("cost", "wsframe/uvloop", "limit", 1.1, ("ping/32",)),), limits)
+    assert judged.asked["ping/32"].limits == {"raw/uvloop": 8.0}
+    assert judged.asked["ping/32"].figure == pytest.approx(7.7)
+    (judged,) = judge((result("ping/32", **ours),), (goal,), limits)
+    assert (judged.asked, judged.verdict) == ({}, Verdict.MISSED)
 
 
 def test_chart_has_a_ranking_for_each_case(tmp_path: Path) -> None:
