@@ -35,6 +35,8 @@ MIB = 1 << 20
 
 #: Inputs that a process does between two reports.
 BATCH = 1000
+#: No input needs so many calls for one chunk.
+MOST_CALLS = 100_000
 
 #: What a decoder takes in one call: payload bytes, and so much more for each piece.
 BOUND = MIB
@@ -520,6 +522,7 @@ def compare_connections(case: Case, first: type[Connection], second: type[Connec
                 return f"sending {action} before chunk {number}: {results[0]!r}, twin {results[1]!r}"
         lent: Any = bytearray(chunk) if case.reuse else chunk
         data: Any = memoryview(lent) if case.reuse else chunk
+        calls = 0
         while True:
             mine, its = one.receive_data(data, now), two.receive_data(data, now)
             if case.reuse:
@@ -532,6 +535,9 @@ def compare_connections(case: Case, first: type[Connection], second: type[Connec
                 return f"after chunk {number}: {difference}"
             if not one.has_more:
                 break
+            calls += 1
+            if calls > MOST_CALLS:
+                return f"after chunk {number}: there is more for ever"
             if case.reuse:
                 data = memoryview(lent := bytearray())
     mine, its = one.receive_eof(), two.receive_eof()

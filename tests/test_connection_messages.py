@@ -547,6 +547,35 @@ def test_a_received_buffer_may_be_reused_when_there_is_more(role: Role) -> None:
 
 @both_roles
 @pytest.mark.parametrize("last", [fb.CLOSE, 11])
+@pytest.mark.parametrize("pings", range(253, 259))
+def test_there_is_no_more_after_the_last_word(role: Role, last: int, pings: int) -> None:
+    # Also where it is what the bound of work is reached with.
+    connection = Connection(role)
+    pinged = peer_frame(role, fb.PING, b"") * pings
+    events = connection.receive_data(pinged + peer_frame(role, last) + peer_frame(role, fb.TEXT, b"never"))
+    if connection.has_more:
+        events += connection.receive_data(b"")
+    assert not connection.has_more
+    assert events == [PingReceived(b"")] * pings + [CloseReceived(1005, "")] * (last == fb.CLOSE)
+
+
+@both_roles
+def test_there_is_no_more_after_the_last_word_that_follows_dropped_data(role: Role) -> None:
+    connection = Connection(role)
+    connection.close()
+    large = peer_frame(role, fb.BINARY, bytes(1 << 20), fin=False) + peer_frame(role, fb.CONTINUATION, b"")
+    cut = len(large) - 3
+    events = connection.receive_data(large[:cut])
+    events += connection.receive_data(large[cut:] + peer_frame(role, fb.CLOSE))
+    for _ in range(3):
+        if connection.has_more:
+            events += connection.receive_data(b"")
+    assert not connection.has_more
+    assert events == [CloseReceived(1005, "")]
+
+
+@both_roles
+@pytest.mark.parametrize("last", [fb.CLOSE, 11])
 def test_a_received_buffer_is_let_go_of_at_the_end(role: Role, last: int) -> None:
     for before in b"", peer_frame(role, fb.TEXT, b"a"):
         buffer = bytearray(before + peer_frame(role, last) + b"more")

@@ -241,7 +241,8 @@ class Connection(Sending):
                 frame = None
                 if self.traffic.has_more:
                     break
-                if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
+                # After the last word there is no more, whatever the input still has.
+                if not self._discard and (frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED):
                     self.traffic.has_more = True
                     break
         finally:
