@@ -241,9 +241,9 @@ class Connection(Sending):
                 frame = None
                 if self.traffic.has_more:
                     break
-                # After the last word there is no more, whatever the input still has.
-                if not self._discard and (frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED):
-                    self.traffic.has_more = True
+                if frames >= _MAX_FRAMES or delivered >= _MAX_DELIVERED:
+                    # After the last word there is no more, whatever the input still has.
+                    self.traffic.has_more = not self._discard
                     break
         finally:
             # The caller may use its buffer for something else before it calls again, if it does.
