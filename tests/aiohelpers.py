@@ -16,7 +16,7 @@ import importlib.util
 import inspect
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -60,6 +60,7 @@ __all__ = [
     "until",
     "uri_of",
     "warm_up",
+    "without_proxies",
 ]
 
 T = TypeVar("T")
@@ -99,6 +100,15 @@ def transports_of(loop_kind: str) -> contextlib.AbstractContextManager[Any]:
     return mock.patch.dict(os.environ, {} if own else {"WSFRAME_LOOP_TRANSPORTS": "1"})
 
 
+@contextlib.contextmanager
+def without_proxies() -> Iterator[None]:
+    """While this lasts, the environment names no proxies but those that a test sets."""
+    with mock.patch.dict(os.environ):
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            del os.environ[name]
+        yield
+
+
 @functools.cache
 def warm_up(loop_kind: str) -> None:
     """What a kind of loop opens once and for all is not what a test left open."""
@@ -124,6 +134,7 @@ def run(main: Coroutine[Any, Any, T], loop_kind: str = "asyncio") -> T:
     warm_up(loop_kind)
     with (
         transports_of(loop_kind),
+        without_proxies(),
         nothing_left(failures),
         asyncio.Runner(loop_factory=factory) as runner,
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import re
+import ssl
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from wsframe import (
     _backend,
 )
 from wsframe._adapter._exceptions import closed_error, connect_error
+from wsframe._adapter._proxy import ProxyFailure
 from wsframe._adapter._settings import ConnectionOptions, settings_for
 from wsframe.aio import (
     ConnectError,
@@ -37,6 +39,7 @@ from wsframe.aio import (
     ConnectTimeout,
     HandshakeInvalid,
     HandshakeRejected,
+    ProxyError,
 )
 
 
@@ -238,6 +241,9 @@ def test_any_other_end_is_an_error(end: Disconnected) -> None:
     error = closed_error(end)
     assert type(error) is ConnectionClosedError
     assert isinstance(error, (ConnectionClosed, WsframeError))
+    # As what a socket raises. A good end is no error.
+    assert isinstance(error, ConnectionError)
+    assert not isinstance(closed_error(clean(1000)), OSError)
     assert error.ending is end
 
 
@@ -245,8 +251,8 @@ def test_any_other_end_is_an_error(end: Disconnected) -> None:
     ("cause", "kind", "also"),
     [
         (Cause.OPEN_TIMEOUT, ConnectTimeout, TimeoutError),
-        (Cause.PROTOCOL_ERROR, HandshakeInvalid, ConnectError),
-        (Cause.NOT_HTTP, HandshakeInvalid, ConnectError),
+        (Cause.PROTOCOL_ERROR, HandshakeInvalid, OSError),
+        (Cause.NOT_HTTP, HandshakeInvalid, OSError),
         (Cause.EOF, ConnectLost, ConnectionError),
         (Cause.RESET, ConnectLost, ConnectionError),
         (Cause.TLS_ERROR, ConnectLost, ConnectionError),
@@ -259,6 +265,7 @@ def test_the_errors_of_connect(cause: Cause, kind: type[ConnectError], also: typ
     error = connect_error(end, None)
     assert type(error) is kind
     assert isinstance(error, also)
+    assert isinstance(error, OSError)
     assert error.ending is end
     assert str(error) == str(end)
 
@@ -267,6 +274,7 @@ def test_a_refusal_carries_the_response() -> None:
     response = ResponseReceived(403, Headers([("X", "1")]), b"no")
     error = connect_error(ending(Cause.REJECTED, was_websocket=False), response)
     assert isinstance(error, HandshakeRejected)
+    assert isinstance(error, OSError)
     assert (error.status, error.headers["X"], error.body) == (403, "1", b"no")
 
 
@@ -278,6 +286,9 @@ def test_a_refusal_carries_the_response() -> None:
         connect_error(ending(Cause.OPEN_TIMEOUT), None),
         connect_error(ending(Cause.EOF), None),
         connect_error(ending(Cause.REJECTED), ResponseReceived(403, Headers(), b"no")),
+        connect_error(ending(Cause.REJECTED), ResponseReceived(403, Headers(), b"no"), "some advice"),
+        connect_error(ending(Cause.NOT_HTTP), None),
+        connect_error(ending(Cause.OPEN_TIMEOUT), None, "some advice"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -288,3 +299,46 @@ def test_exceptions_can_be_pickled(error: Any) -> None:
     assert str(copy) == str(error)
     if isinstance(error, HandshakeRejected):
         assert (copy.status, copy.body) == (403, b"no")
+
+
+def certificate_error(code: int) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, "whatever"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (9, "clock"),
+        (10, "expired"),
+        (18, "cafile"),
+        (19, "cafile"),
+        (20, "cafile"),
+        (62, "server_hostname="),
+        (64, "server_hostname="),
+        (23, "pass ssl="),
+    ],
+)
+def test_one_line_about_certificates(code: int, advice: str) -> None:
+    end = ending(Cause.TLS_ERROR, error=certificate_error(code), was_websocket=False)
+    error = connect_error(end, None)
+    assert type(error) is ConnectLost
+    shown = str(error)
+    assert shown.startswith(f"{end}; ")
+    assert advice in shown.removeprefix(str(end))
+    assert "\n" not in shown
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == shown
+    assert copy.ending.error.verify_code == code
+
+
+def test_the_failure_of_a_proxy() -> None:
+    end = ending(
+        Cause.TRANSPORT_ERROR, error=ProxyFailure("the proxy p answered 407", 407), was_websocket=False
+    )
+    error = connect_error(end, None)
+    assert isinstance(error, ProxyError)
+    assert isinstance(error, ConnectionError)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.status) == (ProxyError, str(error), 407)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aiohelpers import Listener, Raw, aio_test, echo, opened, uri_of
+from aiohelpers import Listener, Raw, aio_test, client_context, echo, opened, uri_of
 from framebuilder import CLOSE, TEXT, close_payload
 from wsframe import Cause, Initiator, InvalidURI, LocalProtocolError, State
 from wsframe.aio import (
@@ -169,7 +169,7 @@ async def test_a_connected_socket_can_be_given() -> None:
     ("uri", "options", "error"),
     [
         ("http://127.0.0.1/", {}, InvalidURI),
-        ("ws://127.0.0.1/", {"ssl": object()}, ValueError),
+        ("ws://127.0.0.1/", {"ssl": client_context()}, ValueError),
         ("ws://127.0.0.1/", {"headers": [("X", "a\r\nb")]}, LocalProtocolError),
         ("ws://127.0.0.1/", {"subprotocols": ["a b"]}, LocalProtocolError),
         ("ws://127.0.0.1/", {"wurst": 1}, TypeError),

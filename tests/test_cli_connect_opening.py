@@ -84,6 +84,25 @@ def test_nobody_listens(capfd: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("ws_proxy", f"http://ada:s3cret@127.0.0.1:{port}")
+    status, shown = failure(capfd, "ws://service.example/", "-m", "x")
+    assert status == 3
+    assert f"the proxy http://127.0.0.1:{port} (from ws_proxy in the environment) cannot be reached" in shown
+    assert "s3cret" not in shown
+    monkeypatch.setenv("ws_proxy", "gopher://ada:s3cret@proxy.example")
+    status, shown = failure(capfd, "ws://service.example/", "-m", "x")
+    assert status == 2
+    assert "ws_proxy in the environment must begin with" in shown
+    assert "s3cret" not in shown
+
+
 def test_the_origin_is_refused(server: str, capfd: pytest.CaptureFixture[str]) -> None:
     status, shown = failure(capfd, f"{server}/", "--origin", "http://evil.example")
     assert status == 3

@@ -53,6 +53,11 @@ IMPURE = {"asyncio", "socket", "ssl", "threading", "select", "time", "random", "
 #: From here on other people's packages are what it is about.
 STDLIB_ONLY_UP_TO = FLOOR["aio"]
 
+#: Other people's packages that an adapter imports where they are used, each with its reason: (path, package) -> why.
+EXTRAS: dict[tuple[str, str], str] = {
+    ("aio/_route.py", "python_socks"): "the extra `proxy`: only for who goes through a SOCKS proxy",
+}
+
 PRINTERS = {"cli", "__main__"}
 ADAPTERS = {"aio", "sync", "integrations"}
 #: The command line sets logging up for the adapters that it runs; what helps to test looks at what they log.
@@ -136,9 +141,9 @@ def check_room_imports(path: str, node: ast.ImportFrom, type_only: bool) -> Iter
             yield f"{here}, which stands above it: imports run downwards only"
 
 
-def check_outside_import(room: str, module: str, line: int) -> Iterator[str]:
+def check_outside_import(path: str, module: str, node: ast.stmt) -> Iterator[str]:
     """What is wrong with one absolute import."""
-    top = module.partition(".")[0]
+    room, line, top = room_of(path), node.lineno, module.partition(".")[0]
     here = f"line {line}: {room} imports {module}"
     if top == PACKAGE:
         yield f"{here}: inside the package imports are relative, or a vendored copy would reach another one"
@@ -147,7 +152,10 @@ def check_outside_import(room: str, module: str, line: int) -> Iterator[str]:
     elif top == "logging" and room not in MAY_IMPORT_LOGGING:
         yield f"{here}: only adapters log"
     elif top not in sys.stdlib_module_names and FLOOR[room] <= STDLIB_ONLY_UP_TO:
-        yield f"{here}: there are no run-time dependencies"
+        if (path, top) not in EXTRAS:
+            yield f"{here}: there are no run-time dependencies"
+        elif not node.col_offset:
+            yield f"{here}: an extra is imported where it is used, not with the package"
 
 
 def check_logger(node: ast.Call) -> Iterator[str]:
@@ -169,12 +177,12 @@ def check(path: str, source: str) -> list[str]:
     for node, type_only in walk(ast.parse(source, path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                problems += check_outside_import(room, alias.name, node.lineno)
+                problems += check_outside_import(path, alias.name, node)
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 problems += check_room_imports(path, node, type_only)
             else:
-                problems += check_outside_import(room, node.module or "", node.lineno)
+                problems += check_outside_import(path, node.module or "", node)
         elif isinstance(node, ast.Name) and node.id == "print" and room not in PRINTERS:
             problems.append(f"line {node.lineno}: {room} prints; only cli does")
         elif isinstance(node, ast.Call):
@@ -265,6 +273,8 @@ def test_every_exception_is_still_needed() -> None:
     assert set(LONG_FILES) <= set(package_files(".py", ".pyi", ".pyx", ".pxd"))
     used = {pair for path in package_files(".py") for pair in edges(path, read(path), type_only=True)}
     assert set(TYPE_ONLY) <= used
+    for path, package in EXTRAS:
+        assert f" {package}" in read(path)
 
 
 # --- the checker ------------------------------------------------------------------------------------------
@@ -316,6 +326,8 @@ BAD = [
     # no dependency
     ("_uri.py", "import idna", "run-time dependencies"),
     ("aio/_tls.py", "from trustme import CA", "run-time dependencies"),
+    ("aio/_dial.py", "def f():\n    import python_socks", "run-time dependencies"),
+    ("aio/_route.py", "from python_socks import ProxyType", "where it is used"),
     # printing and logging
     ("_connection.py", "print('x')", "prints"),
     ("aio/_serve.py", "callback = print", "prints"),
@@ -348,6 +360,7 @@ GOOD = [
     ("aio/__init__.py", "from ._serve import serve\nfrom .._adapter.queue import Queue"),
     ("aio/_serve.py", "import asyncio, ssl, logging\nlog = logging.getLogger('wsframe')\nlog.info('x')"),
     ("aio/_serve.py", "from . import _wurst"),
+    ("aio/_route.py", "def f():\n    from python_socks import ProxyType"),
     ("aio/_serve.py", "print_it = 1\nself.print(1)\nx = 'print()'"),
     ("cli/serve.py", "import logging\nfrom ..aio import serve\nprint('x')"),
     ("__main__.py", "from .cli import main\nmain()"),

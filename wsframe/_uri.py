@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ._errors import WsframeError
 
-__all__ = ["InvalidURI", "WebSocketURI", "parse_uri"]
+__all__ = ["InvalidURI", "WebSocketURI", "parse_authority", "parse_uri"]
 
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
@@ -121,9 +121,7 @@ def parse_uri(uri: str) -> WebSocketURI:
         raise InvalidURI("a % must be followed by two hexadecimal digits; write %25 if a % is meant")
     parts = PARTS.fullmatch(rest)
     assert parts is not None
-    userinfo, at, hostport = parts["authority"].rpartition("@")
-    username, password = _parse_userinfo(userinfo) if at else (None, None)
-    host, port = _parse_hostport(hostport)
+    username, password, host, port = parse_authority(parts["authority"])
     # RFC 6455 s3: "/" if the path is empty; "?" if the query is non-empty.
     target = parts["path"] or "/"
     if parts["query"]:
@@ -136,6 +134,18 @@ def parse_uri(uri: str) -> WebSocketURI:
         username=username,
         password=password,
     )
+
+
+def parse_authority(authority: str) -> tuple[str | None, str | None, str, int | None]:
+    """Take ``user:password@host:port`` apart (RFC 3986 s3.2): user name, password, host and port, as in `WebSocketURI`.
+
+    Raises:
+        InvalidURI: it is none; the message says why.
+    """
+    userinfo, at, hostport = authority.rpartition("@")
+    username, password = _parse_userinfo(userinfo) if at else (None, None)
+    host, port = _parse_hostport(hostport)
+    return username, password, host, port
 
 
 def _split_scheme(uri: str) -> tuple[str, str]:

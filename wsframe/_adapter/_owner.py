@@ -72,6 +72,8 @@ class ClientOpening(Opening, Generic[WebSocketT]):
     """A client's part of it: what ``connect`` gives or raises."""
 
     def __init__(self) -> None:
+        #: What the exception says behind how it ended.
+        self.advice = ""
         self._response: ResponseReceived | None = None
         self._websocket: WebSocketT | None = None
         self._ending: Disconnected | None = None
@@ -80,12 +82,17 @@ class ClientOpening(Opening, Generic[WebSocketT]):
         """Whether there is an outcome."""
         return self._websocket is not None or self._ending is not None
 
+    @property
+    def refusal(self) -> ResponseReceived | None:
+        """The response of a server that refused, or sends the client elsewhere."""
+        return self._response
+
     def outcome(self) -> WebSocketT:
         """The ``WebSocket``, or the exception that says why there is none."""
         if self._websocket is not None:
             return self._websocket
         assert self._ending is not None
-        raise connect_error(self._ending, self._response) from self._ending.error
+        raise connect_error(self._ending, self._response, self.advice) from self._ending.error
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, ResponseReceived):

@@ -11,7 +11,9 @@ from .._adapter._exceptions import (
     ConnectTimeout,
     HandshakeInvalid,
     HandshakeRejected,
+    ProxyError,
 )
+from .._adapter._proxy import InvalidProxy
 from ._application import Application
 from ._channel import Tap
 from ._client import connect
@@ -28,6 +30,8 @@ __all__ = [
     "ConnectionClosedOK",
     "HandshakeInvalid",
     "HandshakeRejected",
+    "InvalidProxy",
+    "ProxyError",
     "Server",
     "Tap",
     "WebSocket",

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket as socket_module
 import ssl as ssl_module
 from collections.abc import Generator, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from .._adapter._conduct import cause_of, code_for_leaving
 from .._adapter._owner import ClientOpening
+from .._adapter._redirect import Redirects, check_max_redirects
 from .._adapter._settings import ConnectionOptions, Settings, settings_for
 from .._client import USER_AGENT, Client
 from .._enums import Cause, Role
 from .._events import Event, Opened
-from .._http import Response
+from .._http import Headers, Response
 from .._negotiate import HeaderItems
+from .._uri import WebSocketURI
 from ._application import Application, ApplicationWebSocket, check_application
 from ._channel import Channel, Tap
-from ._dial import dial
+from ._dial import LocalAddress
+from ._route import route_for
 from ._tls import start_tls
 from ._transports import own_transport, owns
 from ._websocket import WebSocket
@@ -43,16 +47,26 @@ class connect:  # noqa: N801
         user_agent: the User-Agent header, or None for none.
         ssl: a client-side TLS context for wss; by default ``ssl.create_default_context()``.
         server_hostname: the name that the certificate must have, if it is not the URI's host.
-        sock: a connected TCP socket to use.
+        sock: a connected stream socket to use.
+        unix_path: a Unix socket to connect to; the URI says the rest.
+        family: ``socket.AF_INET`` or ``socket.AF_INET6``, for addresses of that family alone.
+        local_addr: host and port to connect from; port 0 is any.
+        proxy: ``http://``, ``socks5h://``, ``socks5://``, ``socks4a://`` or ``socks4://``, with user name and password
+            or without; None for none. True, the default, takes what the environment, or the operating system, says
+            (see docs/client.md), but never for this machine. SOCKS needs the extra ``proxy``.
+        max_redirects: how many redirects are followed, all of them within ``open_timeout``. From wss to ws none is, and
+            credentials do not go along to another origin.
         tap: hears the bytes of both directions from the opening handshake on, inside TLS; see `Tap`.
         options: see ``ConnectionOptions``.
 
     Raises:
         InvalidURI: the URI is no WebSocket URI.
+        InvalidProxy: the proxy is none; that of the environment is looked at when the connection is made.
         LocalProtocolError: a value cannot stand in a header.
         TypeError, ValueError: an argument is wrong.
-        ConnectError: opening failed: one of `HandshakeRejected`, `HandshakeInvalid`, `ConnectTimeout`, `ConnectLost`.
-            Its ``ending`` says how far it got.
+        ImportError: there is a SOCKS proxy, but the extra ``proxy`` is not installed.
+        ConnectError: opening failed: one of `HandshakeRejected`, `HandshakeInvalid`, `ConnectTimeout`, `ConnectLost`
+            (or `ProxyError`, which is one). Its ``ending`` says how far it got.
     """
 
     def __init__(
@@ -67,29 +81,39 @@ class connect:  # noqa: N801
         ssl: ssl_module.SSLContext | None = None,
         server_hostname: str | None = None,
         sock: socket_module.socket | None = None,
+        unix_path: str | os.PathLike[str] | None = None,
+        family: int = socket_module.AF_UNSPEC,
+        local_addr: LocalAddress | None = None,
+        proxy: str | Literal[True] | None = True,
+        max_redirects: int = 0,
         tap: Tap | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         if application is not None:
             check_application(application)
-        settings = settings_for(Role.CLIENT, options)
-        self._settings: Settings = settings
-        self._endpoint = Client(
-            uri,
-            headers=headers,
-            origin=origin,
-            subprotocols=subprotocols,
-            extensions=settings.extensions,
-            user_agent=user_agent,
-            limits=settings.limits,
-            timeouts=settings.timeouts,
+        self._settings: Settings = settings_for(Role.CLIENT, options)
+        self._route = route_for(
+            sock=sock, unix_path=unix_path, family=family, local_addr=local_addr, proxy=proxy
         )
-        if ssl is not None and not self._endpoint.uri.secure:
-            raise ValueError("a TLS context was given for a ws:// URI; use wss://")
+        self._max_redirects = check_max_redirects(max_redirects)
+        if self._max_redirects and self._route.leads_to_one_server:
+            raise ValueError("max_redirects: a redirect cannot be followed over sock or unix_path")
+        # They may be needed again, and what was given may be an iterator.
+        self._headers = Headers(headers)
+        self._origin = origin
+        self._subprotocols = subprotocols
+        self._user_agent = user_agent
+        # What is wrong with the arguments is said at once.
+        self._endpoint: Client | None = self._new_endpoint(uri, self._headers)
+        self._uri = self._endpoint.uri
+        if ssl is not None:
+            if not isinstance(ssl, ssl_module.SSLContext):
+                raise TypeError(f"ssl must be an ssl.SSLContext, or None for the default one, not {ssl!r}")
+            if not self._uri.secure and not self._max_redirects:
+                raise ValueError("a TLS context was given for a ws:// URI; use wss://")
         self._application = application
         self._ssl = ssl
         self._server_hostname = server_hostname
-        self._sock = sock
         self._tap = tap
         self._used = False
         self._websocket: WebSocket | None = None
@@ -114,39 +138,76 @@ class connect:  # noqa: N801
         if self._used:
             raise RuntimeError("this connect() was awaited before: call connect() for every connection")
         self._used = True
-        opening = _Opening(self._endpoint, self._settings, self._tap, self._application)
-        channel = opening.channel
+        return await self._attempt()
+
+    async def _attempt(self) -> WebSocket:
+        """Everything that one connection takes, redirects included. May be called again."""
+        redirects = Redirects(self._uri, self._headers, self._max_redirects)
+        endpoint, self._endpoint = self._endpoint, None
+        opening = self._new_opening(endpoint or self._new_endpoint(redirects.uri, redirects.headers))
         try:
             async with asyncio.timeout(self._settings.timeouts.open) as deadline:
-                await self._connect_tcp(channel)
-                if self._endpoint.uri.secure:
-                    await start_tls(
-                        channel,
-                        self._ssl or ssl_module.create_default_context(),
-                        self._settings.timeouts,
-                        server_hostname=self._server_hostname or self._endpoint.uri.host,
-                    )
-                await asyncio.shield(opening.result)
+                await self._ask(opening)
+                while redirects.follow(opening.refusal):
+                    opening = self._new_opening(self._new_endpoint(redirects.uri, redirects.headers))
+                    await self._ask(opening)
         except OSError as exc:
             if deadline.expired():
                 opening.time_out()
             else:
-                channel.end(exc, cause_of(exc, ssl_module.SSLError))
+                opening.channel.end(exc, cause_of(exc, ssl_module.SSLError))
         except BaseException:
             opening.abandon()
             raise
+        opening.advice = redirects.advice
         return opening.outcome()
 
-    async def _connect_tcp(self, channel: Channel) -> None:
-        uri = self._endpoint.uri
+    async def _ask(self, opening: _Opening) -> None:
+        """Connect to a server, and wait for its answer."""
+        uri, channel = opening.endpoint.uri, opening.channel
+        await self._connect_tcp(opening)
+        if uri.secure:
+            opening.waiting_for = f"TLS with {uri.host} port {uri.port}"
+            # The name is that of the first server.
+            hostname = self._server_hostname if uri.host == self._uri.host else None
+            await start_tls(
+                channel,
+                self._ssl or ssl_module.create_default_context(),
+                self._settings.timeouts,
+                server_hostname=hostname or uri.host,
+            )
+        opening.waiting_for = ""
+        await asyncio.shield(opening.result)
+
+    async def _connect_tcp(self, opening: _Opening) -> None:
+        endpoint, channel, route = opening.endpoint, opening.channel, self._route
+        uri = endpoint.uri
         loop = asyncio.get_running_loop()
         # The deadline runs from here.
-        self._endpoint.next_timeout(loop.time())
-        sock = self._sock if self._sock is not None else await dial(uri.host, uri.port)
+        endpoint.next_timeout(loop.time())
+        proxy = route.proxy_to(uri)
+        opening.waiting_for = route.towards(uri, proxy)
+        sock = await route.connected(uri, proxy, self._user_agent, self._settings.limits)
         if uri.secure or not owns(loop):
             await loop.create_connection(lambda: channel, sock=sock)
         else:
             own_transport(loop, sock, channel).start()
+
+    def _new_endpoint(self, uri: str | WebSocketURI, headers: HeaderItems) -> Client:
+        settings = self._settings
+        return Client(
+            uri,
+            headers=headers,
+            origin=self._origin,
+            subprotocols=self._subprotocols,
+            extensions=settings.extensions,
+            user_agent=self._user_agent,
+            limits=settings.limits,
+            timeouts=settings.timeouts,
+        )
+
+    def _new_opening(self, endpoint: Client) -> _Opening:
+        return _Opening(endpoint, self._settings, self._tap, self._application)
 
 
 class _Opening(ClientOpening[WebSocket]):
@@ -157,7 +218,9 @@ class _Opening(ClientOpening[WebSocket]):
     ) -> None:
         super().__init__()
         self._application = application
-        self._endpoint = endpoint
+        self.endpoint = endpoint
+        #: What is being done, for those who ask what took so long.
+        self.waiting_for = ""
         self._loop = asyncio.get_running_loop()
         self.result: asyncio.Future[None] = self._loop.create_future()
         self.channel = Channel(endpoint, self, settings.limits, securing=endpoint.uri.secure, tap=tap)
@@ -169,10 +232,10 @@ class _Opening(ClientOpening[WebSocket]):
             self.result.set_result(None)
 
     def _on_opened(self, opened: Opened, rest: list[Event]) -> None:
-        connection = self._endpoint.connection
+        connection = self.endpoint.connection
         assert connection is not None
         response = Response(101, headers=opened.headers)
-        application, request = self._application, self._endpoint.request
+        application, request = self._application, self.endpoint.request
         if application is None:
             self._websocket = WebSocket(self.channel, connection, request, response)
         else:
@@ -184,7 +247,7 @@ class _Opening(ClientOpening[WebSocket]):
 
     def give_up(self) -> None:
         """Something that should not happen did."""
-        self._endpoint.abort()
+        self.endpoint.abort()
 
     def time_out(self) -> None:
         """The open timeout is over: let the endpoint say what it was that took so long."""
@@ -192,10 +255,17 @@ class _Opening(ClientOpening[WebSocket]):
             # It was open in the same moment.
             return
         now = self._loop.time()
-        due = self._endpoint.next_timeout(now)
+        due = self.endpoint.next_timeout(now)
         if due is not None:
-            self.handle_events(self._endpoint.handle_timeout(max(due, now)))
+            self.handle_events(self.endpoint.handle_timeout(max(due, now)))
         self.channel.end(None, Cause.TRANSPORT_ERROR)
+
+    def outcome(self) -> WebSocket:
+        """The ``WebSocket``, or the exception that says why there is none."""
+        ending = self._ending
+        if ending is not None and ending.cause is Cause.OPEN_TIMEOUT and self.waiting_for:
+            self.advice = f"it was still waiting for {self.waiting_for}"
+        return super().outcome()
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""

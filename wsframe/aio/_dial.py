@@ -1,4 +1,4 @@
-"""Connect a TCP socket to a name, whichever of its addresses answers first.
+"""Connect a TCP socket to a name, whichever of its addresses answers first; or a Unix socket to a path.
 
 ``create_connection(happy_eyeballs_delay=...)`` does that too, but Python 3.11 and 3.12 leave sockets behind when it is
 cancelled, and other event loops do not know it.
@@ -8,34 +8,89 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import socket as socket_module
 from typing import Any, TypeAlias
 
-__all__ = ["dial"]
+__all__ = ["LocalAddress", "dial", "dial_unix", "look_up"]
 
 #: Seconds after which the next address is tried beside those that have not answered.
 _DELAY = 0.25
 
 _AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
 
+LocalAddress: TypeAlias = tuple[str, int]
 
-async def dial(host: str, port: int) -> socket_module.socket:
+
+async def dial(
+    host: str,
+    port: int,
+    *,
+    family: int = socket_module.AF_UNSPEC,
+    local_addr: LocalAddress | None = None,
+) -> socket_module.socket:
     """Return a connected, non-blocking socket.
 
+    Args:
+        host: a name or an address.
+        port: the TCP port.
+        family: AF_INET or AF_INET6 for addresses of that family alone.
+        local_addr: host and port to connect from; port 0 is any.
+
     Raises:
-        OSError: the name has no address, or none of them takes a connection.
+        OSError: the name has no address, or none of them takes a connection. It says what was tried.
     """
+    infos = _in_turn(await look_up(host, port, family))
+    local: dict[int, Any] = {}
+    if local_addr is not None:
+        local = {info[0]: info[4] for info in reversed(await look_up(*local_addr, family))}
+        infos = [info for info in infos if info[0] in local]
+        if not infos:
+            raise OSError(f"{host} has no address of the same family as local_addr {local_addr[0]}")
+    return await _first(host, [(*info[:4], info[4], local.get(info[0])) for info in infos])
+
+
+async def dial_unix(path: str) -> socket_module.socket:
+    """Return a Unix socket, non-blocking and connected to a path.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    return await _attempt(socket_module.AF_UNIX, socket_module.SOCK_STREAM, 0, path, None)
+
+
+async def look_up(host: str, port: int, family: int = socket_module.AF_UNSPEC) -> list[_AddressInfo]:
+    """Return the addresses of a name, as ``getaddrinfo`` does.
+
+    Raises:
+        socket.gaierror: there are none.
+    """
+    try:
+        infos = await asyncio.get_running_loop().getaddrinfo(
+            host, port, family=family, type=socket_module.SOCK_STREAM
+        )
+    except socket_module.gaierror as exc:
+        number, text = exc.args[0], exc.args[-1]
+    else:
+        return list(infos)
+    kinds: dict[int, str] = {socket_module.AF_INET: "IPv4 ", socket_module.AF_INET6: "IPv6 "}
+    kind = kinds.get(family, "")
+    raise socket_module.gaierror(number, f"{text}, looking up the {kind}address of {host}")
+
+
+async def _first(host: str, waiting: list[Any]) -> socket_module.socket:
+    """The first of these addresses that answers."""
     loop = asyncio.get_running_loop()
-    infos = _in_turn(await loop.getaddrinfo(host, port, type=socket_module.SOCK_STREAM))
     attempts: list[asyncio.Task[socket_module.socket]] = []
     errors: list[OSError] = []
     winner: asyncio.Task[socket_module.socket] | None = None
     try:
-        while infos or attempts:
-            if infos:
-                attempts.append(loop.create_task(_attempt(infos.pop(0))))
+        while waiting or attempts:
+            if waiting:
+                family, kind, protocol, _, address, local = waiting.pop(0)
+                attempts.append(loop.create_task(_attempt(family, kind, protocol, address, local)))
             done, _ = await asyncio.wait(
-                attempts, timeout=_DELAY if infos else None, return_when=asyncio.FIRST_COMPLETED
+                attempts, timeout=_DELAY if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 error = task.exception()
@@ -53,19 +108,36 @@ async def dial(host: str, port: int) -> socket_module.socket:
                 task.add_done_callback(_close)
     if len(errors) == 1:
         raise errors[0]
-    raise OSError(f"no address of {host} takes a connection: {'; '.join(map(str, errors))}")
+    # OSError picks the subclass that fits, such as ConnectionRefusedError.
+    text = "; ".join(error.strerror or str(error) for error in errors)
+    raise OSError(errors[0].errno, f"no address of {host} takes a connection: {text}")
 
 
-async def _attempt(info: _AddressInfo) -> socket_module.socket:
-    family, kind, protocol, _, address = info
+async def _attempt(family: int, kind: int, protocol: int, address: Any, local: Any) -> socket_module.socket:
     sock = socket_module.socket(family, kind, protocol)
+    doing = f"connecting from {_shown(local)}"
     try:
         sock.setblocking(False)
+        if local is not None:
+            sock.bind(local)
+        doing = f"connecting to {_shown(address)}"
         await asyncio.get_running_loop().sock_connect(sock, address)
+    except OSError as exc:
+        sock.close()
+        number = exc.errno
+        if number is None:
+            raise
     except BaseException:
         sock.close()
         raise
-    return sock
+    else:
+        return sock
+    # Event loops differ in what they say, and not all of them name the address.
+    raise OSError(number, f"{os.strerror(number)}, {doing}")
+
+
+def _shown(address: Any) -> str:
+    return f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
 
 
 def _close(task: asyncio.Task[socket_module.socket]) -> None:
@@ -74,7 +146,7 @@ def _close(task: asyncio.Task[socket_module.socket]) -> None:
         task.result().close()
 
 
-def _in_turn(infos: list[Any]) -> list[_AddressInfo]:
+def _in_turn(infos: list[_AddressInfo]) -> list[_AddressInfo]:
     """The address families in turn, each in its order, so that a dead one costs one delay and no more."""
     families: dict[int, list[_AddressInfo]] = {}
     for info in infos:

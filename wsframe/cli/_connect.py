@@ -15,7 +15,7 @@ from .._config import Timeouts
 from .._errors import LocalProtocolError
 from .._events import Disconnected
 from .._uri import InvalidURI, WebSocketURI, parse_uri
-from ..aio import ConnectError, WebSocket, connect
+from ..aio import ConnectError, InvalidProxy, WebSocket, connect
 from ._console import Console
 from ._explain import explain
 from ._frame_log import FrameLog
@@ -190,6 +190,10 @@ async def _connect(
     except ConnectError as exc:
         console.error(explain(exc, uri, own_trust=options.ca is not None))
         return exc.ending.exit_status
+    except (InvalidProxy, ImportError) as exc:
+        # Of the environment, or missing for what the environment says.
+        console.error(str(exc))
+        return 2
     finally:
         if log is not None:
             log.close()

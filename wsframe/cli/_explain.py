@@ -10,7 +10,7 @@ import ssl
 
 from .._enums import Cause
 from .._uri import WebSocketURI
-from ..aio import ConnectError, HandshakeRejected
+from ..aio import ConnectError, HandshakeRejected, ProxyError
 
 __all__ = ["explain"]
 
@@ -35,6 +35,8 @@ def explain(exc: ConnectError, uri: WebSocketURI, *, own_trust: bool) -> str:
     """
     if isinstance(exc, HandshakeRejected):
         return _rejected(exc)
+    if isinstance(exc, ProxyError):
+        return str(exc.ending.error)
     error = exc.ending.error
     where = f"{uri.host} port {uri.port}"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -51,7 +53,7 @@ def explain(exc: ConnectError, uri: WebSocketURI, *, own_trust: bool) -> str:
     if exc.ending.cause is Cause.TLS_ERROR:
         return f"TLS failed with {where}: {_reason_of(error)} (a server without TLS is reached with ws://)"
     if isinstance(error, socket.gaierror):
-        return f"cannot find the host {uri.host}: {error.strerror}"
+        return f"cannot find the host: {error.strerror}"
     if exc.ending.cause is Cause.NOT_HTTP:
         hint = "" if uri.secure else " (a server with TLS is reached with wss://)"
         return f"{where} does not answer as a WebSocket server: {error}{hint}"
