@@ -14,6 +14,7 @@ from .._adapter._exceptions import (
     ProxyError,
 )
 from .._adapter._proxy import InvalidProxy
+from .._adapter._retry import RetryPolicy
 from ._application import Application
 from ._channel import Tap
 from ._client import connect
@@ -32,6 +33,7 @@ __all__ = [
     "HandshakeRejected",
     "InvalidProxy",
     "ProxyError",
+    "RetryPolicy",
     "Server",
     "Tap",
     "WebSocket",

@@ -9,19 +9,21 @@ import ssl as ssl_module
 from collections.abc import Generator, Sequence
 from typing import Any, Literal, Unpack
 
-from .._adapter._conduct import cause_of, code_for_leaving
+from .._adapter._conduct import cause_of
 from .._adapter._owner import ClientOpening
 from .._adapter._redirect import Redirects, check_max_redirects
+from .._adapter._retry import RetryPolicy
 from .._adapter._settings import ConnectionOptions, Settings, settings_for
 from .._client import USER_AGENT, Client
 from .._enums import Cause, Role
-from .._events import Event, Opened
+from .._events import Disconnected, Event, Opened
 from .._http import Headers, Response
 from .._negotiate import HeaderItems
 from .._uri import WebSocketURI
 from ._application import Application, ApplicationWebSocket, check_application
 from ._channel import Channel, Tap
 from ._dial import LocalAddress
+from ._reconnect import OnConnected, Reconnecting, check_reconnecting
 from ._route import route_for
 from ._tls import start_tls
 from ._transports import own_transport, owns
@@ -35,6 +37,13 @@ class connect:  # noqa: N801
 
     ``async with`` closes it at the end: with 1000, when an exception comes out of the block with 1011, when it is
     cancelled with 1001.
+
+    ``async for ws in connect(uri)`` connects again whenever the connection is lost, as ``retry`` says, and gives every
+    connection to the block. One that is still open at the end of a round is closed with 1000, and the next one made.
+    The loop ends quietly after Close code 1000; where an ending is not to be retried, or it gives up, with that
+    ending's exception, in whose notes it says why. Leaving the loop by ``break``, ``return`` or an exception begins to
+    close the connection, with 1000, and does not wait for that; ``async with ws`` in the block does, and closes with
+    1011 or 1001 where that is due.
 
     With an `Application` it is the same; ``on_open`` and the first ``on_message`` may have been called before.
 
@@ -57,7 +66,15 @@ class connect:  # noqa: N801
         max_redirects: how many redirects are followed, all of them within ``open_timeout``. From wss to ws none is, and
             credentials do not go along to another origin.
         tap: hears the bytes of both directions from the opening handshake on, inside TLS; see `Tap`.
+        retry: when ``async for`` connects again, how soon, and when it gives up.
+        on_connected: a function, or coroutine function, that ``async for`` calls with every new `WebSocket` before the
+            block gets it: to subscribe, say. If it raises an exception, the connection is closed with 1011 and the
+            exception comes out of the loop, unless it is that of the end of this very connection.
         options: see ``ConnectionOptions``.
+
+    Attributes:
+        last_ending: with ``async for``, how the last connection, or attempt, has ended; None before.
+        attempts: with ``async for``, how many there were since a connection was stable, this one included.
 
     Raises:
         InvalidURI: the URI is no WebSocket URI.
@@ -87,10 +104,13 @@ class connect:  # noqa: N801
         proxy: str | Literal[True] | None = True,
         max_redirects: int = 0,
         tap: Tap | None = None,
+        retry: RetryPolicy | None = None,
+        on_connected: OnConnected | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         if application is not None:
             check_application(application)
+        check_reconnecting(retry, on_connected)
         self._settings: Settings = settings_for(Role.CLIENT, options)
         self._route = route_for(
             sock=sock, unix_path=unix_path, family=family, local_addr=local_addr, proxy=proxy
@@ -115,8 +135,12 @@ class connect:  # noqa: N801
         self._ssl = ssl
         self._server_hostname = server_hostname
         self._tap = tap
+        self._retry = retry
+        self._on_connected = on_connected
         self._used = False
         self._websocket: WebSocket | None = None
+        self.last_ending: Disconnected | None = None
+        self.attempts = 0
 
     def __await__(self) -> Generator[Any, None, WebSocket]:
         return self._open().__await__()
@@ -126,17 +150,19 @@ class connect:  # noqa: N801
         return self._websocket
 
     async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
-        websocket = self._websocket
-        assert websocket is not None
-        try:
-            await websocket.close(code_for_leaving(kind))
-        except asyncio.CancelledError:
-            websocket.abort()
-            raise
+        assert self._websocket is not None
+        await self._websocket.__aexit__(kind, exc, None)
+
+    def __aiter__(self) -> Reconnecting:
+        if self._route.sock is not None:
+            raise ValueError("sock is for one connection; 'async for' makes several")
+        return Reconnecting(self, self._attempt, self._retry or RetryPolicy(), self._on_connected)
 
     async def _open(self) -> WebSocket:
         if self._used:
             raise RuntimeError("this connect() was awaited before: call connect() for every connection")
+        if self._retry is not None or self._on_connected is not None:
+            raise TypeError("retry and on_connected are for 'async for ws in connect(...)'")
         self._used = True
         return await self._attempt()
 

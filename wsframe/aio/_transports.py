@@ -156,7 +156,11 @@ class FutureInbox(ReceiveQueue):
                 while not self:
                     over = self._owner.why_over(iterating)
                     if over is not None:
-                        raise over
+                        try:
+                            raise over
+                        finally:
+                            # Its traceback holds this frame.
+                            del over
                     self._future = asyncio.get_running_loop().create_future()
                     await self._future
             finally:

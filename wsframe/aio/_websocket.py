@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, Self
 
+from .._adapter._conduct import code_for_leaving
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
 from .._adapter._websocket import BytesLike, WebSocketBase, check_message, queue_message
 from .._backend import Finished, Lane
@@ -32,6 +33,8 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
 
     ``async for message in ws`` gives messages until the connection ends: quietly when it was closed cleanly with 1000,
     1001 or no code, else with `ConnectionClosedError`. Either way ``ws.ending`` says afterwards how it ended.
+
+    ``async with ws`` closes it at the end of the block, as ``async with connect(...)`` does.
 
     Attributes:
         request: the opening handshake's request.
@@ -243,6 +246,17 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         """
         self.start_closing(code, reason)
         await self.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
+        """As ``async with connect(...)``: close with 1000, for an exception with 1011, when cancelled with 1001."""
+        try:
+            await self.close(code_for_leaving(kind))
+        except asyncio.CancelledError:
+            self.abort()
+            raise
 
     def start_closing(self, code: int | None = 1000, reason: str = "") -> None:
         """The part of ``close`` that does not wait.
