@@ -184,7 +184,7 @@ async def test_our_close_while_the_write_buffer_is_full_of_a_peer_that_reads_in_
     async def handler(ws: WebSocket) -> None:
         await ws.send(bytes(size))
 
-    async with serve(handler, "127.0.0.1", 0, on_end=endings) as server:
+    async with serve(handler, "127.0.0.1", 0, close_timeout=60, on_end=endings) as server:
         with await open_raw(server, receive_buffer=4096) as raw:
             await asyncio.sleep(0.1)
             assert len((await raw.next_frame()).payload) == size
