@@ -344,10 +344,10 @@ def test_server_negotiation(
     [extension] = agreed
     assert isinstance(extension, DeflateCodec)
     assert expected[1:] == (
-        extension.send_bits,
-        extension.send_takeover,
-        extension.receive_bits,
-        extension.receive_takeover,
+        extension.agreed.send_bits,
+        extension.agreed.send_takeover,
+        extension.agreed.receive_bits,
+        extension.agreed.receive_takeover,
     )
 
 
@@ -420,10 +420,10 @@ def test_client_negotiation(
     [extension] = check_extensions([PMD + response], [factory])
     assert isinstance(extension, DeflateCodec)
     assert expected == (
-        extension.send_bits,
-        extension.send_takeover,
-        extension.receive_bits,
-        extension.receive_takeover,
+        extension.agreed.send_bits,
+        extension.agreed.send_takeover,
+        extension.agreed.receive_bits,
+        extension.agreed.receive_takeover,
     )
     [item] = parse_extensions([PMD + response])
     assert sorted(extension.params) == sorted(item.params)
@@ -475,8 +475,8 @@ def test_our_two_sides_always_agree_and_understand_each_other(
     assert isinstance(theirs, DeflateCodec)
     assert ours.params == theirs.params
     for sender, receiver in (ours, theirs), (theirs, ours):
-        assert sender.send_bits <= max(receiver.receive_bits, 9)
-        assert sender.send_takeover <= receiver.receive_takeover
+        assert sender.agreed.send_bits <= max(receiver.agreed.receive_bits, 9)
+        assert sender.agreed.send_takeover <= receiver.agreed.receive_takeover
         for message in data.draw(st.lists(messages, max_size=3)):
             assert decode(receiver, encode(sender, message), limit=len(message)) == message
 

@@ -14,6 +14,7 @@ the end of the message it is closed with an empty final block. That costs about 
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import zlib
@@ -215,6 +216,24 @@ class PermessageDeflate:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What the two sides of a connection have agreed, and how we compress; see `DeflateCodec`."""
+
+    params: Params
+    send_bits: int
+    send_takeover: bool
+    receive_bits: int
+    receive_takeover: bool
+    level: int
+    mem_level: int
+    min_size: int
+
+
+#: Most connections agree on the same, and then have it once for all of them.
+_agreed = functools.lru_cache(maxsize=256)(Agreed)
+
+
 class DeflateCodec:
     """permessage-deflate as agreed for one connection; a ``PerMessageExtension``. Made by `PermessageDeflate`.
 
@@ -227,22 +246,12 @@ class DeflateCodec:
         receive_bits: the peer's window, 8 to 15.
         receive_takeover: the peer keeps its window from one message to the next (s7.2.2).
         level, mem_level, min_size: see `PermessageDeflate`.
+
+    Attributes:
+        agreed: all of these.
     """
 
-    __slots__ = (
-        "_deflater",
-        "_history",
-        "_inflater",
-        "_level",
-        "_mem_level",
-        "_min_size",
-        "_params",
-        "_streams",
-        "receive_bits",
-        "receive_takeover",
-        "send_bits",
-        "send_takeover",
-    )
+    __slots__ = ("_deflater", "_history", "_inflater", "_streams", "agreed")
 
     def __init__(
         self,
@@ -256,14 +265,9 @@ class DeflateCodec:
         mem_level: int,
         min_size: int,
     ) -> None:
-        self._params = params
-        self.send_bits = send_bits
-        self.send_takeover = send_takeover
-        self.receive_bits = receive_bits
-        self.receive_takeover = receive_takeover
-        self._level = level
-        self._mem_level = mem_level
-        self._min_size = min_size
+        self.agreed = _agreed(
+            params, send_bits, send_takeover, receive_bits, receive_takeover, level, mem_level, min_size
+        )
         self._deflater: zlib._Compress | None = None
         # None while no byte was fed since the message began or its last deflate stream ended.
         self._inflater: zlib._Decompress | None = None
@@ -273,7 +277,7 @@ class DeflateCodec:
         self._streams = 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {format_extensions([ExtensionItem(NAME, self._params)])}>"
+        return f"<{type(self).__name__} {format_extensions([ExtensionItem(NAME, self.agreed.params)])}>"
 
     @property
     def name(self) -> str:
@@ -283,12 +287,12 @@ class DeflateCodec:
     @property
     def params(self) -> Params:
         """The parameters of the server's response, in the order of RFC 7692 s7.1."""
-        return self._params
+        return self.agreed.params
 
     @property
     def min_size(self) -> int:
         """Messages of fewer bytes are sent uncompressed."""
-        return self._min_size
+        return self.agreed.min_size
 
     def encode(self, data: bytes, *, first: bool, final: bool) -> bytes:
         """Compress what goes into one frame, so that the receiver can inflate all of it (RFC 7692 s7.2.1).
@@ -310,15 +314,15 @@ class DeflateCodec:
             # s7.2.3.6: an empty message, or an empty end of one, is an empty block with no compression. The frames
             # before it were flushed, so it begins on a byte boundary.
             payload = b"\x00" if final else b""
-        if final and not self.send_takeover:
+        if final and not self.agreed.send_takeover:
             self._deflater = None
         return payload
 
     def _new_deflater(self) -> zlib._Compress:
-        bits = max(self.send_bits, MIN_OWN_BITS)
+        bits = max(self.agreed.send_bits, MIN_OWN_BITS)
         # Z_RLE matches at distance one and nowhere else.
-        strategy = zlib.Z_DEFAULT_STRATEGY if bits == self.send_bits else zlib.Z_RLE
-        return zlib.compressobj(self._level, zlib.DEFLATED, -bits, self._mem_level, strategy)
+        strategy = zlib.Z_DEFAULT_STRATEGY if bits == self.agreed.send_bits else zlib.Z_RLE
+        return zlib.compressobj(self.agreed.level, zlib.DEFLATED, -bits, self.agreed.mem_level, strategy)
 
     def decode(self, data: bytes, *, final: bool, limit: int) -> bytes:
         """Inflate one frame of a compressed message, or a piece of one (RFC 7692 s7.2.2).
@@ -342,7 +346,7 @@ class DeflateCodec:
             if self._inflater is not None:
                 _close(self._inflater)
                 self._inflater = None
-            if not self.receive_takeover:
+            if not self.agreed.receive_takeover:
                 self._history = None
             self._streams = 0
         return inflated
@@ -354,7 +358,7 @@ class DeflateCodec:
         inflated = _run(inflater, data, limit)
         if inflater.eof:
             return self._go_on(data, inflater, inflated, limit)
-        if self.receive_takeover or not final:
+        if self.agreed.receive_takeover or not final:
             self._remember(inflated)
         return inflated
 
@@ -402,7 +406,7 @@ class DeflateCodec:
     def _remember(self, inflated: bytes) -> None:
         """Move the sliding window on."""
         # A peer that agreed to 8 bits and has an old zlib uses 9.
-        window = 1 << max(self.receive_bits, MIN_OWN_BITS)
+        window = 1 << max(self.agreed.receive_bits, MIN_OWN_BITS)
         history = self._history
         if history is None:
             history = self._history = bytearray()
