@@ -155,6 +155,28 @@ async def test_many_senders_wait_in_line_and_nobody_is_punished() -> None:
             assert buffered(ws) == 0
 
 
+@pytest.mark.parametrize("compression", [False, True])
+@aio_test
+async def test_many_large_answers_to_one_message_wait_for_room(compression: bool) -> None:
+    # The handler goes on while the chunk is processed, and until it waits for something nothing leaves by itself.
+    answer = os.urandom(1 << 20)
+
+    async def handler(ws: WebSocket) -> None:
+        async for _ in ws:
+            for _ in range(12):
+                await ws.send(bytearray(answer))
+
+    options: Any = {"compression": compression, "ping_interval": None}
+    async with (
+        serve(handler, "127.0.0.1", 0, **options) as server,
+        connect(uri_of(server), **options) as ws,
+    ):
+        for _ in range(2):
+            await ws.send("go")
+            for _ in range(12):
+                assert await ws.recv() == answer
+
+
 @aio_test
 async def test_drain_waits_for_the_low_water_mark_and_send_for_the_high_one() -> None:
     hold = Hold()

@@ -51,6 +51,23 @@ async def crowd(**options: Any) -> AsyncIterator[tuple[Server, Crowd]]:
 
 
 @aio_test
+async def test_what_a_callback_sends_keeps_its_order_whatever_it_is() -> None:
+    class Mixed(Application):
+        """Small and large, what is framed on the express lane and what is not."""
+
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            for number in range(4):
+                ws.send_nowait(b"%d small" % number)
+                ws.send_nowait(bytearray(b"%d large " % number + bytes(300_000)))
+
+    async with serve(Mixed(), "127.0.0.1", 0, ping_interval=None) as server:
+        with await open_raw(server) as raw:
+            await raw.send_frame(TEXT, b"go")
+            got = [(await raw.next_frame()).payload[:7] for _ in range(8)]
+            assert got == [b"%d %s" % (number, size) for number in range(4) for size in (b"small", b"large")]
+
+
+@aio_test
 async def test_send_nowait_sends_in_order() -> None:
     async with crowd() as (server, application):
         with await open_raw(server) as raw:

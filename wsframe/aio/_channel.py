@@ -257,6 +257,9 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
     def gather(self) -> None:
         """Something is about to be sent: let it leave with all else that is sent for this chunk, or in this turn."""
         if self.endpoint.buffered >= self._most_gathered and self.transport is not None:
+            if self.lane is not None:
+                # What it has was sent before.
+                self.lane.flush()
             self._flush(self.transport)
         if not self._corked:
             self.advance_soon()

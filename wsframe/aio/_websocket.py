@@ -129,6 +129,9 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
     async def _send(self, message: str | BytesLike | PreparedMessage) -> None:
         check_message(message)
         connection, channel = self._connection, self._channel
+        if connection.buffered >= connection.limits.write_high_water:
+            # While a chunk is processed nothing leaves by itself, and so nobody would see that there is no room.
+            channel.gather()
         if channel.congested or self._in_line or self._sent_in_a_row() >= _MAX_BURST:
             await self._wait_in_line()
         self._burst += 1
