@@ -80,6 +80,7 @@ LOOP_TRANSPORTS = ["asyncio-transports", pytest.param("uvloop-transports", marks
 
 #: Modules whose tests run on both ways; on the others it makes no difference, or TLS has the second one.
 BOTH_WAYS = (
+    "test_aio_addresses",
     "test_aio_client",
     "test_aio_closing",
     "test_aio_flow",

@@ -244,6 +244,33 @@ def test_response() -> None:
     assert pickle.loads(pickle.dumps(response)) == response
 
 
+def test_a_body_of_text() -> None:
+    response = Response(200, headers={"a": "b"}, body="sörry")
+    assert response.body == "sörry".encode()
+    assert list(response.headers) == [("a", "b"), ("Content-Type", "text/plain; charset=utf-8")]
+    page = Response(200, headers={"content-type": "text/html"}, body="<p>")
+    assert list(page.headers) == [("content-type", "text/html")]
+    assert Response(204, body="") == Response(204)
+    with pytest.raises(
+        LocalProtocolError, match=r"the body: character '\\ud800' at position 1 cannot be encoded"
+    ):
+        Response(200, body="x\ud800")
+
+
+def test_what_is_known_of_a_request_is_no_part_of_it() -> None:
+    request = Request("GET", "/")
+    assert (request.remote_address, request.scheme, request.context) == (None, None, None)
+    request.came_from(("127.0.0.1", 7), "https")
+    request.attach("user")
+    assert (request.remote_address, request.scheme, request.context) == (("127.0.0.1", 7), "https", "user")
+    other = Request("GET", "/")
+    assert request == other
+    assert hash(request) == hash(other)
+    assert "user" not in repr(request)
+    assert dataclasses.replace(request, target="/x").context is None
+    assert pickle.loads(pickle.dumps(request)).context == "user"
+
+
 @pytest.mark.parametrize("status", [-1, 0, 99, 600, 1000])
 def test_status_out_of_range(status: int) -> None:
     with pytest.raises(LocalProtocolError, match=f"must be 100 to 599, not {status}$"):
@@ -262,7 +289,6 @@ def test_reason_refuses(reason: str) -> None:
         lambda: Response("200"),  # type: ignore[arg-type]
         lambda: Response(True),
         lambda: Response(200, 1),  # type: ignore[arg-type]
-        lambda: Response(200, body="text"),  # type: ignore[arg-type]
         lambda: Response(200, body=bytearray(b"x")),  # type: ignore[arg-type]
         lambda: Request("GET", "/", body="text"),  # type: ignore[arg-type]
         lambda: Request("GET", 1),  # type: ignore[arg-type]

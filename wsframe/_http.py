@@ -10,8 +10,8 @@ import functools
 import http
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar, overload
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, overload
 
 from ._errors import LocalProtocolError
 
@@ -187,6 +187,14 @@ class Request:
         version: major and minor number, each 0-9.
         body: the content, unframed.
 
+    Attributes:
+        remote_address: on a server, whose request it is: the peer's address as sockets give it, or what a trusted proxy
+            says; else None.
+        scheme: on a server, "http" or "https", in which way it came; else None.
+        context: what the application has attached to the request, and so to its WebSocket; else None.
+
+    These three are no part of what was sent, and do not count when two requests are compared. Adapters fill them in.
+
     Raises:
         LocalProtocolError: one of these values could not be sent as it is.
         TypeError: a value of the wrong type.
@@ -197,6 +205,9 @@ class Request:
     headers: Headers
     version: tuple[int, int]
     body: bytes
+    remote_address: Any = field(init=False, compare=False, repr=False)
+    scheme: str | None = field(init=False, compare=False, repr=False)
+    context: Any = field(init=False, compare=False, repr=False)
 
     def __init__(
         self,
@@ -215,6 +226,18 @@ class Request:
         object.__setattr__(self, "headers", Headers(headers))
         object.__setattr__(self, "version", _checked_version(version))
         object.__setattr__(self, "body", _checked_body(body))
+        object.__setattr__(self, "remote_address", None)
+        object.__setattr__(self, "scheme", None)
+        object.__setattr__(self, "context", None)
+
+    def came_from(self, remote_address: Any, scheme: str) -> None:
+        """Fill in where it came from: for whoever has taken it from the peer."""
+        object.__setattr__(self, "remote_address", remote_address)
+        object.__setattr__(self, "scheme", scheme)
+
+    def attach(self, context: Any) -> None:
+        """Fill in the context."""
+        object.__setattr__(self, "context", context)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -226,7 +249,8 @@ class Response:
         reason: the reason phrase, Latin-1 without control characters; None takes the standard one from `REASONS`, or
             none at all when the status has no name.
         headers: anything a `Headers` can be made of.
-        body: the content, unframed.
+        body: the content, unframed. A ``str`` is encoded as UTF-8, and the header ``Content-Type: text/plain;
+            charset=utf-8`` is added unless there is another.
         version: major and minor number, each 0-9.
 
     Raises:
@@ -245,7 +269,7 @@ class Response:
         status: int,
         reason: str | None = None,
         headers: HeadersLike = (),
-        body: bytes = b"",
+        body: str | bytes = b"",
         version: tuple[int, int] = (1, 1),
     ) -> None:
         if isinstance(status, bool) or not isinstance(status, int):
@@ -257,7 +281,12 @@ class Response:
         _check_text(NOT_VALUE, reason, "reason phrase")
         object.__setattr__(self, "status", int(status))
         object.__setattr__(self, "reason", reason)
-        object.__setattr__(self, "headers", Headers(headers))
+        headers = Headers(headers)
+        if isinstance(body, str):
+            body = _encoded(body)
+            if body and "Content-Type" not in headers:
+                headers += [("Content-Type", "text/plain; charset=utf-8")]
+        object.__setattr__(self, "headers", headers)
         object.__setattr__(self, "body", _checked_body(body))
         object.__setattr__(self, "version", _checked_version(version))
 
@@ -324,6 +353,15 @@ def _checked_version(version: tuple[int, int]) -> tuple[int, int]:
     if not 0 <= major <= 9 or not 0 <= minor <= 9:
         raise LocalProtocolError(f"an HTTP version is two digits, not {version!r}")
     return (major, minor)
+
+
+def _encoded(body: str) -> bytes:
+    try:
+        return body.encode()
+    except UnicodeEncodeError as exc:
+        raise LocalProtocolError(
+            f"the body: character {body[exc.start]!r} at position {exc.start} cannot be encoded"
+        ) from None
 
 
 def _checked_body(body: object) -> bytes:

@@ -284,8 +284,13 @@ def check_host(request: Request) -> None:
     hosts = request.headers.get_all("Host")
     if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
         raise HandshakeError(f"exactly one Host header is needed, not {len(hosts) or 'none'}", 400)
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not is_host(hosts[0]):
         raise HandshakeError(f"the Host header is not 'host[:port]': {shown(hosts)}", 400)
+
+
+def is_host(text: str) -> bool:
+    """Whether it is what a Host header may be: a host and perhaps a port, or nothing."""
+    return _HOST.fullmatch(text) is not None
 
 
 def _rejection(error: HandshakeError, request: Request, *, extended_connect: bool = False) -> Rejection:
@@ -387,6 +392,15 @@ def _check_origin(request: Request, origins: Origins) -> None:
         raise HandshakeError(
             f"origin {shown([origin])} is not among those that the setting 'origins' allows", 403
         )
+
+
+def origin_rejection(request: Request, origins: Origins) -> Rejection | None:
+    """What a request is refused with whose Origin header does not follow a rule; None if it does."""
+    try:
+        _check_origin(request, origins)
+    except HandshakeError as exc:
+        return _rejection(exc, request)
+    return None
 
 
 def _host(request: Request) -> str:

@@ -100,14 +100,63 @@ class Server(HandshakeEndpoint):
         """What was negotiated, once a WebSocket request that is in order has come."""
         return self._handshake.handshake
 
+    def negotiate(
+        self,
+        *,
+        origins: Origins,
+        subprotocols: SubprotocolChoice = (),
+        require_subprotocol: bool = False,
+        extensions: Sequence[ExtensionFactory] = (),
+        request: Request | None = None,
+    ) -> bool:
+        """Judge the opening handshake anew: for whoever learns only from the request what it has to be judged by.
+
+        The server's own settings have been asked before, and should then be lenient.
+
+        Args:
+            origins, subprotocols, require_subprotocol, extensions: see the function ``negotiate``.
+            request: judge this one in the place of that which came, such as one with another Host.
+
+        Returns:
+            whether it waits for `accept` now. Otherwise it was refused, as it would have been by the server's own.
+
+        Raises:
+            LocalProtocolError: there is no WebSocket request to judge, or a setting is wrong.
+            TypeError, ValueError: a setting is wrong.
+        """
+        before = self._handshake
+        handshake = before.check_waiting()
+        if handshake is None:
+            raise LocalProtocolError(
+                "the request does not ask for a WebSocket: there is nothing to negotiate"
+            )
+        check_settings(origins, subprotocols, extensions)
+        return before.agree(
+            handshake.request if request is None else request,
+            lambda request: negotiate(
+                request,
+                origins=origins,
+                subprotocols=subprotocols,
+                require_subprotocol=require_subprotocol,
+                extensions=extensions,
+            ),
+        )
+
     def accept(
-        self, *, subprotocol: str | _Unset | None = AS_NEGOTIATED, headers: HeaderItems = ()
+        self,
+        *,
+        subprotocol: str | _Unset | None = AS_NEGOTIATED,
+        headers: HeaderItems = (),
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
     ) -> list[Event]:
         """Answer 101: it is a WebSocket now.
 
         Args:
             subprotocol: overrides the negotiated one; must have been offered, or be None.
             headers: further response header lines.
+            limits: bounds for the WebSocket; by default the server's, which hold until now in any case.
+            timeouts: deadlines, in the same way.
 
         Returns:
             `Opened`, and the events of what was received since the request.
@@ -123,8 +172,8 @@ class Server(HandshakeEndpoint):
         status, all_headers, connection = handshake.accept(
             subprotocol=subprotocol,
             headers=headers,
-            limits=before.limits,
-            timeouts=before.timeouts,
+            limits=before.limits if limits is None else limits,
+            timeouts=before.timeouts if timeouts is None else timeouts,
             stream=stream,
             decode_text=decode_text,
             random_bytes=random_bytes,
@@ -260,23 +309,15 @@ class _ServerHandshake(Lifecycle):
     def _judge(self, request: Request) -> list[Event]:
         self.request = request
         self._advance(Fact.REQUEST)
-        try:
-            if wants_websocket(request):
-                outcome = self._negotiate(request)
-                if not isinstance(outcome, Handshake):
-                    self.refuse(outcome.response, Cause.REJECTED, outcome.error)
-                    return []
-                self.handshake = outcome
-            else:
+        if wants_websocket(request):
+            if not self.agree(request, self._negotiate):
+                return []
+        else:
+            try:
                 check_host(request)
-        except HandshakeError as exc:
-            self.refuse(_error_response(exc), Cause.REJECTED, exc)
-            return []
-        except Exception as exc:
-            # Not the peer's fault but that of an application's callable, which must not look like the peer's.
-            error = HandshakeError("the server failed to answer", 500)
-            self.refuse(_error_response(error), Cause.REJECTED, exc)
-            return []
+            except HandshakeError as exc:
+                self.refuse(_error_response(exc), Cause.REJECTED, exc)
+                return []
         # However much it is: the application has had no chance to answer yet.
         self._early += self._reader.leftover
         return [
@@ -284,6 +325,21 @@ class _ServerHandshake(Lifecycle):
                 request.method, request.target, request.headers, request.body, self.handshake is not None
             )
         ]
+
+    def agree(self, request: Request, negotiate_: Callable[[Request], Handshake | Rejection]) -> bool:
+        """Have an opening handshake judged, and refuse it if it is not in order."""
+        try:
+            outcome = negotiate_(request)
+        except Exception as exc:
+            # Not the peer's fault but that of an application's callable, which must not look like the peer's.
+            error = HandshakeError("the server failed to answer", 500)
+            self.refuse(_error_response(error), Cause.REJECTED, exc)
+            return False
+        if not isinstance(outcome, Handshake):
+            self.refuse(outcome.response, Cause.REJECTED, outcome.error)
+            return False
+        self.handshake = outcome
+        return True
 
     def _keep_early(self, data: BytesLike) -> None:
         """Bytes between the request and its answer."""

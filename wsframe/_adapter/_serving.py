@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from .._events import Disconnected
-from .._http import Request
-from .._negotiate import Origins, SubprotocolChoice
+from .._errors import HandshakeError
+from .._events import Disconnected, Event
+from .._http import Request, Response
+from .._negotiate import ANY_ORIGIN, Origins, SubprotocolChoice, check_settings
 from .._server import Server
-from ._conduct import application_error
+from ._answers import AS_THE_SERVER, Accept, Answer
+from ._conduct import answer, application_error
+from ._forwarded import TrustedProxies
 from ._settings import Settings
 
 __all__ = ["CLOSE_MARGIN", "CommonOptions", "OnEnd"]
@@ -41,9 +44,23 @@ class CommonOptions:
     subprotocols: SubprotocolChoice
     require_subprotocol: bool
     on_end: OnEnd | None
+    #: Who is believed when it says whose request it passes on.
+    trusted_proxies: TrustedProxies | None = None
+    #: Only the answer to a request says what it is judged by.
+    judges_late: bool = False
+
+    def check(self) -> None:
+        """Find out now what would go wrong with every connection.
+
+        Raises:
+            LocalProtocolError, TypeError, ValueError: see ``Server``.
+        """
+        check_settings(self.origins, self.subprotocols, self.settings.extensions)
 
     def new_endpoint(self) -> Server:
         """The sans-IO side of a new connection."""
+        if self.judges_late or self.trusted_proxies is not None:
+            return Server(origins=ANY_ORIGIN, limits=self.settings.limits, timeouts=self.settings.timeouts)
         return Server(
             origins=self.origins,
             subprotocols=self.subprotocols,
@@ -51,6 +68,71 @@ class CommonOptions:
             extensions=self.settings.extensions,
             limits=self.settings.limits,
             timeouts=self.settings.timeouts,
+        )
+
+    def judge(self, endpoint: Server, remote_address: Any, scheme: str) -> Request | None:
+        """Find out whose request it is, and judge an opening handshake where the endpoint could not.
+
+        Args:
+            endpoint: has got the request.
+            remote_address: where it came from.
+            scheme: "http" or "https".
+
+        Returns:
+            the request to go on with; None if it was refused.
+        """
+        request = endpoint.request
+        assert request is not None
+        request.came_from(remote_address, scheme)
+        if self.trusted_proxies is None:
+            return request
+        try:
+            request = self.trusted_proxies.apply(request)
+        except HandshakeError as exc:
+            endpoint.reject(exc.status or 400, body=f"{exc}\n")
+            return None
+        if (
+            endpoint.handshake is not None
+            and not self.judges_late
+            and not self._negotiate(endpoint, AS_THE_SERVER, request)
+        ):
+            return None
+        return request
+
+    def answer(self, endpoint: Server, request: Request, said: Answer) -> list[Event]:
+        """Answer a request with what ``on_request`` has said.
+
+        Raises:
+            LocalProtocolError: that cannot be done.
+            TypeError: it is no answer.
+        """
+        if isinstance(said, Response) or (said is None and not self.judges_late):
+            return answer(endpoint, said)
+        if said is None:
+            said = AS_THE_SERVER
+        elif not isinstance(said, Accept):
+            raise TypeError(f"on_request must return None, a Response or an Accept, not {said!r}")
+        if endpoint.handshake is None:
+            return endpoint.respond_upgrade_required()
+        judge = self.judges_late or said.renegotiates
+        if judge and not self._negotiate(endpoint, said, request):
+            return []
+        settings = said.settings(self.settings)
+        return endpoint.accept(
+            subprotocol=said.subprotocol,
+            headers=said.headers,
+            limits=settings.limits,
+            timeouts=settings.timeouts,
+        )
+
+    def _negotiate(self, endpoint: Server, accept: Accept, request: Request) -> bool:
+        require = accept.require_subprotocol
+        return endpoint.negotiate(
+            origins=self.origins if accept.origins is None else accept.origins,
+            subprotocols=self.subprotocols if accept.subprotocols is None else accept.subprotocols,
+            require_subprotocol=self.require_subprotocol if require is None else require,
+            extensions=accept.settings(self.settings).extensions,
+            request=request,
         )
 
     def report(self, request: Request | None, address: Any, ending: Disconnected, log: Log) -> None:

@@ -63,8 +63,13 @@ _TIMEOUTS = {
 }
 
 
-def settings_for(role: Role, options: ConnectionOptions) -> Settings:
+def settings_for(role: Role, options: ConnectionOptions, base: Settings | None = None) -> Settings:
     """Check the options and fill in the defaults.
+
+    Args:
+        role: whose defaults.
+        options: what was asked for.
+        base: what holds where nothing was asked for, in the place of the defaults.
 
     Raises:
         TypeError: an unknown keyword, or a value of the wrong type.
@@ -74,13 +79,18 @@ def settings_for(role: Role, options: ConnectionOptions) -> Settings:
     if unknown:
         known = ", ".join(sorted(ConnectionOptions.__annotations__))
         raise TypeError(f"unknown keyword argument {sorted(unknown)[0]!r}; these options exist: {known}")
-    limits = options.get("limits", Limits.for_role(role))
+    if base is None:
+        base = Settings(Limits.for_role(role), Timeouts(), ())
+    limits = options.get("limits", base.limits)
     if not isinstance(limits, Limits):
         raise TypeError(f"limits must be a Limits, not {limits!r}")
     if "max_message_size" in options:
         limits = replace(limits, max_message_size=options["max_message_size"])
-    timeouts = Timeouts(**{field: options[name] for name, field in _TIMEOUTS.items() if name in options})  # type: ignore[literal-required]
-    compression = options.get("compression", False)
+    given = {field: options[name] for name, field in _TIMEOUTS.items() if name in options}  # type: ignore[literal-required]
+    timeouts = replace(base.timeouts, **given)
+    if "compression" not in options:
+        return Settings(limits, timeouts, base.extensions)
+    compression = options["compression"]
     if compression is True:
         compression = PermessageDeflate()
     elif compression is not False and not isinstance(compression, PermessageDeflate):

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
+from .._adapter._answers import Answer
 from .._backend import Lane
 from .._connection import Connection
 from .._events import Disconnected, Event, Message
@@ -15,7 +16,13 @@ from ._channel import Channel, logger
 from ._transports import NO_INBOX
 from ._websocket import WebSocket
 
-__all__ = ["Application", "ApplicationWebSocket", "check_application", "has_own_on_request"]
+__all__ = [
+    "Application",
+    "ApplicationWebSocket",
+    "check_application",
+    "check_handler",
+    "has_own_on_request",
+]
 
 
 class Application:
@@ -34,10 +41,11 @@ class Application:
     waits to be written to it is not read from until there is room.
     """
 
-    def on_request(self, request: Request, /) -> Response | Awaitable[Response | None] | None:
+    def on_request(self, request: Request, /) -> Answer | Awaitable[Answer]:
         """A server got a request, for a WebSocket or not; a returned `Response` is sent instead of going on.
 
-        May be a coroutine function. Without it, plain HTTP requests are answered with 426. Clients do not call it.
+        With an `Accept` it goes on, but for this connection in another way. May be a coroutine function. Without it,
+        plain HTTP requests are answered with 426. Clients do not call it.
         """
         return None
 
@@ -183,6 +191,20 @@ def check_application(application: Application) -> None:
     for name in ("on_open", "on_message", "on_close", "on_disconnect", "on_error"):
         if inspect.iscoroutinefunction(getattr(application, name)):
             raise TypeError(f"{name} must be a plain function: nobody would await it; it can start a task")
+
+
+def check_handler(handler: object) -> None:
+    """Find out before it is called whether it can be.
+
+    Raises:
+        TypeError: it is no handler, and no Application that is in order.
+    """
+    if isinstance(handler, type) and issubclass(handler, Application):
+        raise TypeError(f"not the class is needed but an object of it: {handler.__name__}()")
+    if isinstance(handler, Application):
+        check_application(handler)
+    elif not callable(handler):
+        raise TypeError(f"a handler is a coroutine function or an Application, not {handler!r}")
 
 
 def has_own_on_request(application: Application) -> bool:

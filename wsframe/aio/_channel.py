@@ -199,6 +199,13 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
         self.advance()
         self.update_reading()
 
+    def use_limits(self, limits: Limits) -> None:
+        """Have other water marks from now on."""
+        if limits is not self._limits:
+            self._limits = limits
+            self._most_gathered = min(_MOST_GATHERED, limits.write_hard_cap)
+            self._set_water_marks(draining=False)
+
     def end(self, exc: BaseException | None, cause: Cause) -> None:
         """The transport is gone, or could not be made, or is dropped."""
         if self.lost:

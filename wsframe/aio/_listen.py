@@ -1,4 +1,4 @@
-"""``Listener``: accepts TCP connections on descriptors of its own."""
+"""Listening: `Listener` accepts on descriptors of its own, `LoopListener` leaves that to the event loop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from .._adapter._addresses import Addresses
 from ._channel import logger
+from ._transports import is_known
+from ._unix import SocketFile, bound_unix_socket
 
-__all__ = ["Listener", "bound_sockets"]
+__all__ = ["Listener", "LoopListener", "bound_sockets", "listen"]
 
-#: Connections that wait to be accepted, as in asyncio.
-_BACKLOG = 100
+#: Connections that are accepted in one turn.
+_MAX_ACCEPTS = 100
+#: Ports that are tried where one is wanted that is free on several addresses.
+_MAX_PORTS = 20
 #: Seconds without accepting after the system has run out of something.
 _PAUSE = 1.0
 #: The connection ended before it was accepted, or there is none.
@@ -32,6 +37,8 @@ class Listener:
         loop: the event loop.
         sockets: bound sockets; closed at the end.
         accepted: gets each connected socket, and the peer's address.
+        backlog: connections that the system keeps until they are accepted.
+        files: those of unix sockets; removed at the end.
 
     Raises:
         OSError: one of them cannot be listened on; all are closed.
@@ -42,8 +49,11 @@ class Listener:
         loop: asyncio.AbstractEventLoop,
         sockets: Iterable[socket_module.socket],
         accepted: Callable[[socket_module.socket, Any], object],
+        backlog: int = 100,
+        files: Iterable[SocketFile] = (),
     ) -> None:
         self.sockets = list(sockets)
+        self._files = list(files)
         self._loop = loop
         self._accepted = accepted
         self._pauses: dict[socket_module.socket, asyncio.TimerHandle] = {}
@@ -51,7 +61,7 @@ class Listener:
             for sock in self.sockets:
                 address = sock.getsockname()
                 sock.setblocking(False)
-                sock.listen(_BACKLOG)
+                sock.listen(backlog)
                 loop.add_reader(sock.fileno(), self._accept, sock)
         except OSError as exc:
             self.close()
@@ -59,6 +69,7 @@ class Listener:
 
     def close(self) -> None:
         """Accept no more."""
+        _remove(self._files)
         sockets, self.sockets = self.sockets, []
         for pause in self._pauses.values():
             pause.cancel()
@@ -68,7 +79,7 @@ class Listener:
             sock.close()
 
     def _accept(self, listener: socket_module.socket) -> None:
-        for _ in range(_BACKLOG):
+        for _ in range(_MAX_ACCEPTS):
             if listener not in self.sockets:
                 return
             try:
@@ -94,14 +105,121 @@ class Listener:
         self._loop.add_reader(listener.fileno(), self._accept, listener)
 
 
+class LoopListener:
+    """What the event loop's own servers accept on.
+
+    Args:
+        servers: those.
+        files: those of unix sockets; removed at the end.
+    """
+
+    def __init__(self, servers: Sequence[asyncio.AbstractServer], files: Iterable[SocketFile] = ()) -> None:
+        self._servers = servers
+        self._files = list(files)
+
+    @property
+    def sockets(self) -> list[socket_module.socket]:
+        """The listening sockets; none once it is closed."""
+        return [sock for server in self._servers for sock in getattr(server, "sockets", ())]
+
+    def close(self) -> None:
+        """Accept no more."""
+        _remove(self._files)
+        for server in self._servers:
+            server.close()
+
+
+async def listen(
+    loop: asyncio.AbstractEventLoop,
+    addresses: Addresses,
+    new_protocol: Callable[[], asyncio.BaseProtocol],
+    accepted: Callable[[socket_module.socket, Any], object] | None = None,
+) -> Listener | LoopListener:
+    """Listen everywhere, or nowhere.
+
+    Args:
+        loop: the event loop.
+        addresses: where.
+        new_protocol: makes the protocol for a connection that the loop accepts.
+        accepted: gets what we accept ourselves; None where the loop shall do that.
+
+    Raises:
+        OSError: one of the addresses cannot be listened on. All sockets are closed then, the given ones as well.
+    """
+    sockets: list[socket_module.socket] = []
+    files: list[SocketFile] = []
+    servers: list[asyncio.AbstractServer] = []
+    backlog, reuse_port = addresses.backlog, addresses.reuse_port
+    try:
+        for hosts, port in addresses.tcp:
+            if is_known(loop):
+                sockets += await bound_sockets(loop, hosts, port, reuse_port)
+            else:
+                # It may have a network of its own.
+                names: Any = hosts
+                options: dict[str, Any] = {"backlog": backlog, "reuse_port": reuse_port or None}
+                servers.append(await loop.create_server(new_protocol, names, port, **options))
+        if addresses.unix_path is not None:
+            sockets.append(bound_unix_socket(addresses.unix_path, addresses.unix_mode, backlog, files))
+        sockets += addresses.sockets
+        if accepted is not None:
+            return Listener(loop, sockets, accepted, backlog, files)
+        for sock in sockets:
+            # Each is in the list before the next may fail.
+            servers.append(await _loop_server(loop, sock, new_protocol, backlog))  # noqa: PERF401
+    except BaseException:
+        LoopListener(servers, files).close()
+        for sock in (*sockets, *addresses.sockets):
+            sock.close()
+        raise
+    return LoopListener(servers, files)
+
+
+async def _loop_server(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket_module.socket,
+    new_protocol: Callable[[], asyncio.BaseProtocol],
+    backlog: int,
+) -> asyncio.AbstractServer:
+    """Have the loop listen on a bound socket."""
+    address = sock.getsockname()
+    make: Any = loop.create_server
+    options: dict[str, Any] = {"sock": sock, "backlog": backlog}
+    if sock.family == getattr(socket_module, "AF_UNIX", None):
+        make = loop.create_unix_server
+        if sys.version_info >= (3, 13) and isinstance(loop, asyncio.BaseEventLoop):
+            # The file of a socket that was given to us is not ours to remove, and of one that we made we do it.
+            options["cleanup_socket"] = False
+    try:
+        # The loop does that again. But where it is uvloop and fails, it cannot be closed any more.
+        sock.listen(backlog)
+    except OSError as exc:
+        raise _cannot_listen(address, exc) from None
+    server: asyncio.AbstractServer = await make(new_protocol, **options)
+    return server
+
+
+def _remove(files: list[SocketFile]) -> None:
+    while files:
+        files.pop().remove()
+
+
 async def bound_sockets(
-    loop: asyncio.AbstractEventLoop, host: str | Sequence[str] | None, port: int
+    loop: asyncio.AbstractEventLoop,
+    host: str | Sequence[str | None] | None,
+    port: int,
+    reuse_port: bool = False,
 ) -> list[socket_module.socket]:
     """Return sockets bound to a port on all addresses of one host, of several, or, for None, of this machine.
 
+    Port 0 becomes one that is free on all of them.
+
     Raises:
         OSError: there is no such name, or one of its addresses cannot be bound.
+        ValueError: the system cannot share ports.
     """
+    if reuse_port and not hasattr(socket_module, "SO_REUSEPORT"):
+        raise ValueError("reuse_port: this system has no such option")
     hosts: Sequence[str | None] = [host or None] if host is None or isinstance(host, str) else host
     infos: dict[Any, None] = {}
     for name in hosts:
@@ -109,9 +227,27 @@ async def bound_sockets(
             name, port, type=socket_module.SOCK_STREAM, flags=socket_module.AI_PASSIVE
         )
         infos.update(dict.fromkeys(found))
+    for attempt in range(1, _MAX_PORTS + 1):
+        try:
+            sockets = _bind_all(list(infos), reuse_port)
+        except OSError as exc:
+            # What is free on one address need not be so on the others.
+            if port or exc.errno != errno.EADDRINUSE or attempt == _MAX_PORTS:
+                raise
+        else:
+            break
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be listened on")
+    return sockets
+
+
+def _bind_all(infos: list[Any], reuse_port: bool) -> list[socket_module.socket]:
+    """Bind to all that this machine has, where port 0 is the same one for all."""
     sockets: list[socket_module.socket] = []
+    port = 0
     try:
         for family, kind, protocol, _, address in infos:
+            address = (address[0], address[1] or port, *address[2:])
             try:
                 sock = socket_module.socket(family, kind, protocol)
             except OSError as exc:
@@ -122,6 +258,8 @@ async def bound_sockets(
             sockets.append(sock)
             if os.name == "posix" and sys.platform != "cygwin":
                 sock.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_REUSEPORT, 1)
             if family == socket_module.AF_INET6:
                 # IPv4 has a socket of its own.
                 sock.setsockopt(socket_module.IPPROTO_IPV6, socket_module.IPV6_V6ONLY, 1)
@@ -133,15 +271,14 @@ async def bound_sockets(
                     sockets.pop().close()
                     continue
                 raise _cannot_listen(address, exc) from None
+            port = port or sock.getsockname()[1]
     except BaseException:
         for sock in sockets:
             sock.close()
         raise
-    if not sockets:
-        raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be listened on")
     return sockets
 
 
 def _cannot_listen(address: Any, exc: OSError) -> OSError:
     where = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else repr(address)
-    return OSError(exc.errno, f"cannot listen on {where}: {exc.strerror}")
+    return OSError(exc.errno, f"cannot listen on {where}: {exc.strerror or exc}")

@@ -6,16 +6,19 @@ import asyncio
 import collections
 import socket as socket_module
 import ssl as ssl_module
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Unpack
 
+from .._adapter._addresses import HostLike, PathLike, addresses_for
+from .._adapter._forwarded import TrustedProxies, proxies_for
+from .._adapter._routing import Router, routed
 from .._adapter._serving import CLOSE_MARGIN, OnEnd
 from .._adapter._settings import ConnectionOptions, settings_for
 from .._enums import Cause, Role
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
-from ._application import Application, check_application, has_own_on_request
-from ._listen import Listener, bound_sockets
+from ._application import Application, check_handler, has_own_on_request
+from ._listen import Listener, LoopListener, listen
 from ._serving import Handler, OnRequest, ServerOptions, Serving
 from ._transports import owns
 
@@ -28,7 +31,7 @@ _HANDLER_GRACE = 1.0
 class Server:
     """A running server. Made by `serve`."""
 
-    def __init__(self, serving: Serving, listener: asyncio.Server | Listener) -> None:
+    def __init__(self, serving: Serving, listener: Listener | LoopListener) -> None:
         self._serving = serving
         self._listener = listener
         self._closing: asyncio.Task[None] | None = None
@@ -73,7 +76,7 @@ class Server:
             self._serving.close_connections(code, reason)
             loop = asyncio.get_running_loop()
             if timeout is None:
-                timeout = self._serving.options.settings.timeouts.close + CLOSE_MARGIN
+                timeout = self._serving.close_timeout + CLOSE_MARGIN
             self._closing = loop.create_task(self._close(loop.time() + timeout))
         await asyncio.shield(self._closing)
         return self._serving.ended.copy()
@@ -109,17 +112,29 @@ class serve:  # noqa: N801
 
     Args:
         handler: coroutine function that is called with each `WebSocket`. When it returns the connection is closed with
-            1000, when it raises with 1011. Or an `Application`, whose methods are called instead.
-        host: address or name to listen on, a sequence of them, or None for all interfaces.
-        port: TCP port; 0 picks a free one (see ``server.sockets``).
-        sock: a listening socket to use instead of host and port.
+            1000, when it raises with 1011. Or an `Application`, whose methods are called instead, or a `Router`, which
+            has one or the other for each path.
+        host: address or name to listen on, a sequence of them, or None for all interfaces. Instead of a name there may
+            be a pair of name and port, if several ports are wanted: ``[("localhost", 8000), ("10.0.0.1", 80)]``.
+        port: TCP port; 0 picks one that is free on all addresses (see ``server.sockets``).
+        unix_path: listen on a unix socket, in the place of TCP or, where host or port is given, besides. A file that
+            a server has left behind is replaced; if one listens there, it is an error. The file is removed at the end.
+            A path that begins with NUL is no file but a name (on Linux).
+        unix_mode: permissions of that file, such as 0o660; by default those that the umask leaves.
+        sock: a bound stream socket, or several, in the place of the above or besides. They are closed at the end.
+        reuse_port: let other processes listen on the same TCP ports; the system shares the connections out.
+        backlog: connections that the system keeps until they are accepted (100).
         ssl: a server-side TLS context, for wss.
         origins: which Origin headers may connect: ``SAME_HOST`` (the default), ``ANY_ORIGIN``, or a list of strings
             and compiled patterns.
         subprotocols: supported ones, the preferred first, or ``f(request, offered)`` that chooses.
         require_subprotocol: refuse clients with which none is agreed.
-        on_request: called with every `Request`; a returned `Response` is sent instead of going on. May be a coroutine
-            function. Without it, plain HTTP requests are answered with 426.
+        on_request: called with every `Request`, for a WebSocket or not; a returned `Response` is sent instead of going
+            on, and with an `Accept` it goes on in another way. May be a coroutine function. Without it, plain HTTP
+            requests are answered with 426.
+        trusted_proxies: addresses and networks of proxies, and "unix" for those that come over a unix socket; or a
+            `TrustedProxies`. Of requests that come from them, the remote address, the scheme and the Host are those
+            that the proxies say (X-Forwarded-For, -Proto and -Host, or Forwarded). By default nobody is believed.
         on_end: called once for every connection, a WebSocket or not, with its `Request` (or None), the peer's address
             and its ending.
         handler_cancellation: cancel a handler whose connection has ended. (One that waits in ``recv`` is told there.)
@@ -132,62 +147,73 @@ class serve:  # noqa: N801
 
     def __init__(
         self,
-        handler: Handler | Application,
-        host: str | Sequence[str] | None = None,
+        handler: Handler | Application | Router,
+        host: HostLike = None,
         port: int | None = None,
         *,
-        sock: socket_module.socket | None = None,
+        unix_path: PathLike | None = None,
+        unix_mode: int | None = None,
+        sock: socket_module.socket | Sequence[socket_module.socket] | None = None,
+        reuse_port: bool = False,
+        backlog: int | None = None,
         ssl: ssl_module.SSLContext | None = None,
         origins: Origins = SAME_HOST,
         subprotocols: SubprotocolChoice = (),
         require_subprotocol: bool = False,
         on_request: OnRequest | None = None,
+        trusted_proxies: TrustedProxies | Iterable[str] = (),
         on_end: OnEnd | None = None,
         handler_cancellation: bool = False,
         **options: Unpack[ConnectionOptions],
     ) -> None:
-        given: object = handler
-        if isinstance(given, type) and issubclass(given, Application):
-            raise TypeError(f"not the class is needed but an object of it: {given.__name__}()")
+        router = handler if isinstance(handler, Router) else None
+        if router is not None:
+            for routed_to in router.handlers:
+                check_handler(routed_to)
+            on_request = routed(router, on_request)
+        else:
+            check_handler(handler)
         if isinstance(handler, Application):
-            check_application(handler)
             if handler_cancellation:
                 raise TypeError("handler_cancellation is for handlers, and an Application is none")
             if has_own_on_request(handler):
                 if on_request is not None:
                     raise TypeError("on_request is there twice: as an argument and in the Application")
                 on_request = handler.on_request
-        self._address = host, port, sock
+        self._addresses = addresses_for(
+            host,
+            port,
+            unix_path=unix_path,
+            unix_mode=unix_mode,
+            sock=sock,
+            reuse_port=reuse_port,
+            backlog=backlog,
+        )
         self._options = ServerOptions(
-            handler=handler,
+            handler=None if isinstance(handler, Router) else handler,
+            judges_late=router is not None,
             settings=settings_for(Role.SERVER, options),
             ssl=ssl,
             origins=origins,
             subprotocols=subprotocols,
             require_subprotocol=require_subprotocol,
             on_request=on_request,
+            trusted_proxies=proxies_for(trusted_proxies),
             on_end=on_end,
             handler_cancellation=handler_cancellation,
         )
         # What is wrong with them shall be known now, and not when the first client comes.
-        self._options.new_endpoint()
+        self._options.check()
         self._server: Server | None = None
 
     def __await__(self) -> Generator[Any, None, Server]:
         return self._start().__await__()
 
     async def _start(self) -> Server:
-        host, port, sock = self._address
         serving = Serving(self._options)
         loop = asyncio.get_running_loop()
-        listener: asyncio.Server | Listener
-        if self._options.ssl is None and owns(loop):
-            sockets = [sock] if sock is not None else await bound_sockets(loop, host, port or 0)
-            listener = Listener(loop, sockets, serving.accept)
-        elif sock is not None:
-            listener = await loop.create_server(serving.new_protocol, sock=sock)
-        else:
-            listener = await loop.create_server(serving.new_protocol, host, port or 0)
+        accepted = serving.accept if self._options.ssl is None and owns(loop) else None
+        listener = await listen(loop, self._addresses, serving.new_protocol, accepted)
         return Server(serving, listener)
 
     async def __aenter__(self) -> Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import functools
 import inspect
 import socket as socket_module
 import ssl as ssl_module
@@ -12,14 +13,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .._adapter._conduct import answer, answer_failure, is_end_of
+from .._adapter._answers import Accept, Answer
+from .._adapter._conduct import answer_failure, is_end_of
 from .._adapter._owner import Opening
 from .._adapter._serving import CommonOptions
+from .._connection import Connection
 from .._enums import Cause, State
 from .._events import Disconnected, Event, Opened, RequestReceived
-from .._http import Request, Response
+from .._http import Request
 from .._server import Server
-from ._application import Application, ApplicationWebSocket
+from ._application import Application, ApplicationWebSocket, check_handler
 from ._channel import Channel, logger
 from ._tls import start_tls
 from ._transports import own_transport
@@ -28,14 +31,15 @@ from ._websocket import WebSocket
 __all__ = ["Handler", "OnRequest", "ServerOptions", "Serving"]
 
 Handler: TypeAlias = Callable[[WebSocket], Awaitable[None]]
-OnRequest: TypeAlias = Callable[[Request], "Response | Awaitable[Response | None] | None"]
+OnRequest: TypeAlias = Callable[[Request], "Answer | Awaitable[Answer]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions(CommonOptions):
     """The arguments of ``serve`` that concern every connection."""
 
-    handler: Handler | Application
+    #: None where the answer to the request says which.
+    handler: Handler | Application | None
     ssl: ssl_module.SSLContext | None
     on_request: OnRequest | None
     handler_cancellation: bool
@@ -48,6 +52,8 @@ class Serving:
         self.options = options
         self.ended: collections.Counter[Cause] = collections.Counter()
         self.closing = False
+        #: The longest that any connection may take to close, in seconds.
+        self.close_timeout = options.settings.timeouts.close
         self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         # One for all of them, and one context, which does not matter to it.
@@ -133,7 +139,7 @@ class ServerConnection(Opening):
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._remote_address: Any = None
-        # Once it is open. The endpoint of the opening handshake, which has it before, is not kept.
+        # What the endpoint has got, as it was before proxies passed it on. The endpoint is not kept once it is open.
         self._request: Request | None = None
         self.channel = Channel(
             serving.options.new_endpoint(),
@@ -158,7 +164,9 @@ class ServerConnection(Opening):
     def request(self) -> Request | None:
         """The request, if it has come."""
         endpoint = self.channel.endpoint
-        return endpoint.request if isinstance(endpoint, Server) else self._request
+        if self._request is None and isinstance(endpoint, Server):
+            return endpoint.request
+        return self._request
 
     def close(self, code: int, reason: str) -> None:
         """End it in order, in whatever state it is."""
@@ -208,42 +216,82 @@ class ServerConnection(Opening):
             endpoint.abort()
 
     def _on_request(self) -> None:
-        request, on_request = self.request, self._options.on_request
-        assert request is not None
-        response = None if on_request is None else on_request(request)
-        if inspect.isawaitable(response):
-            self._serving.start(self._answer_later(response))
+        options = self._options
+        scheme = "http" if options.ssl is None else "https"
+        request = options.judge(self._opening, self._remote_address, scheme)
+        if request is None:
+            return
+        self._request = request
+        self._remote_address = request.remote_address
+        said = None if options.on_request is None else options.on_request(request)
+        if inspect.isawaitable(said):
+            self._serving.start(self._answer_later(said))
         else:
-            self.handle_events(answer(self._opening, response))
+            self._answer(said)
 
-    async def _answer_later(self, awaitable: Awaitable[Response | None]) -> None:
+    async def _answer_later(self, awaitable: Awaitable[Answer]) -> None:
         try:
-            response = await awaitable
+            said = await awaitable
             # Meanwhile the peer may have gone, or the server may have begun to close.
             if self.channel.endpoint.state is State.HANDSHAKE:
-                self.handle_events(answer(self._opening, response))
+                self._answer(said)
         except Exception:
             logger.exception("on_request raised an exception")
             self.give_up()
         self.channel.advance()
         self.channel.update_reading()
 
-    def _on_opened(self, opened: Opened, rest: list[Event]) -> None:
-        connection, request = self._opening.connection, self._opening.request
+    def _answer(self, said: Answer) -> None:
+        accept = said if isinstance(said, Accept) else None
+        if accept is not None and accept.close is None:
+            check_handler(self._options.handler if accept.handler is None else accept.handler)
+        assert self._request is not None
+        events = self._options.answer(self._opening, self._request, said)
+        if events and isinstance(events[0], Opened):
+            self._on_opened(events[0], events[1:], accept)
+        else:
+            self.handle_events(events)
+
+    def _on_opened(self, opened: Opened, rest: list[Event], accept: Accept | None = None) -> None:
+        connection, request = self._opening.connection, self._request
         assert connection is not None
         assert request is not None
-        self._request = request
-        handler = self._options.handler
+        handler: Any = self._options.handler
+        if accept is not None:
+            handler = handler if accept.handler is None else accept.handler
+            if accept.context is not None:
+                request.attach(accept.context)
+            self.channel.use_limits(connection.limits)
+            self._serving.close_timeout = max(self._serving.close_timeout, connection.timeouts.close)
+            if accept.close is not None:
+                self._turn_away(connection, request, accept.close)
+                return
         if isinstance(handler, Application):
             told = ApplicationWebSocket(handler, self.channel, connection, request, on_end=self._finish)
-            self._share_addresses(told)
+            self._introduce(told, accept)
             told.open()
             told.handle_events(rest)
         else:
             websocket = WebSocket(self.channel, connection, request, on_end=self._finish)
-            self._share_addresses(websocket)
+            self._introduce(websocket, accept)
             websocket.handle_events(rest)
+            if accept is not None and accept.params:
+                handler = functools.partial(handler, **accept.params)
             self._serving.start(_run_handler(self._options, handler, websocket))
+
+    def _turn_away(self, connection: Connection, request: Request, close: tuple[int, str]) -> None:
+        """Open it only to close it: for the application it has never been a `WebSocket`."""
+
+        def on_end(ending: Disconnected) -> None:
+            self._on_disconnect(ending)
+            self._finish(ending)
+
+        WebSocket(self.channel, connection, request, on_end=on_end).start_closing(*close)
+
+    def _introduce(self, websocket: WebSocket, accept: Accept | None) -> None:
+        self._share_addresses(websocket)
+        if accept is not None and accept.params:
+            websocket.path_params = accept.params
 
     def _share_addresses(self, websocket: WebSocket) -> None:
         """What each connection keeps of them for itself is a quarter of a KiB."""

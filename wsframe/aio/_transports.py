@@ -27,6 +27,7 @@ __all__ = [
     "FutureReceive",
     "as_own_transport",
     "clock_of",
+    "is_known",
     "lane_class",
     "new_inbox",
     "own_transport",
@@ -56,10 +57,11 @@ def owns(loop: asyncio.AbstractEventLoop) -> bool:
 
     ``WSFRAME_LOOP_TRANSPORTS=1`` in the environment says no: for tests, and for finding out who is at fault.
     """
-    return _is_known(loop) and os.environ.get("WSFRAME_LOOP_TRANSPORTS") != "1"
+    return is_known(loop) and os.environ.get("WSFRAME_LOOP_TRANSPORTS") != "1"
 
 
-def _is_known(loop: asyncio.AbstractEventLoop) -> bool:
+def is_known(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether it is a loop that this was made for, and tried with."""
     # Not a subclass of it, which may mean anything.
     kind = type(loop)
     return kind is asyncio.SelectorEventLoop or (kind.__module__, kind.__qualname__) == ("uvloop", "Loop")
@@ -67,7 +69,7 @@ def _is_known(loop: asyncio.AbstractEventLoop) -> bool:
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """Return a clock that goes with ``loop.time``; where that is the system's, the system is asked directly."""
-    return monotonic if _is_known(loop) else loop.time
+    return monotonic if is_known(loop) else loop.time
 
 
 def own_transport(
@@ -216,7 +218,7 @@ def new_inbox(loop: asyncio.AbstractEventLoop, limits: Limits, owner: InboxOwner
         owner: whom it belongs to.
     """
     size = limits.receive_queue_messages, limits.receive_queue_bytes
-    if _is_known(loop):
+    if is_known(loop):
         return Inbox(*size, loop, asyncio.current_task, asyncio.CancelledError, owner)
     return FutureInbox(*size, owner)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Self
 
 from .._adapter._conduct import code_for_leaving
@@ -293,6 +293,22 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         As with futures, it is called by the event loop, once, with this object, whose ``ending`` is set.
         """
         self._closed_future().add_done_callback(lambda _: callback(self))
+
+    @property
+    def context(self) -> Any:
+        """What ``on_request`` has attached with ``Accept(context=...)``; None if nothing."""
+        return self.request.context
+
+    @property
+    def path_params(self) -> Mapping[str, Any]:
+        """The parameters in the path by which a server has found the handler."""
+        # Not a slot: most have none.
+        params: Mapping[str, Any] = self.__dict__.get("path_params", {})
+        return params
+
+    @path_params.setter
+    def path_params(self, params: Mapping[str, Any]) -> None:
+        self.__dict__["path_params"] = params
 
     @property
     def reader(self) -> asyncio.Task[Any] | None:

@@ -130,6 +130,7 @@ class ServerConnection(Opening):
         driver, endpoint = self.driver, self._endpoint
         request, on_request = endpoint.request, self._options.on_request
         assert request is not None
+        request.came_from(self._remote_address, "http" if self._options.ssl is None else "https")
         try:
             response = None if on_request is None else on_request(request)
             if on_request is not None:
