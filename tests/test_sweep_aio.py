@@ -218,7 +218,7 @@ class Run:
             patch.setattr(network, "MemoryStream", RecordingStream)
             if self.net == "own":
                 # As on asyncio's own loop, of which this one is a subclass.
-                patch.setattr(_transports, "_is_known", lambda loop: True)
+                patch.setattr(_transports, "is_known", lambda loop: True)
             run(
                 self._main(), timeout=1000, client_faults=self.client_faults, server_faults=self.server_faults
             )
