@@ -339,7 +339,7 @@ def test_every_operation_fails(
         reached += faults.fired
     swept["blocking, operations"] += reached
     # How much one receive finds is the scheduler's to say.
-    assert reached >= 0.5 * len(chosen) >= 0.5 * SAMPLE
+    assert reached >= 0.25 * len(chosen) >= 0.25 * SAMPLE
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -358,7 +358,7 @@ def test_interrupted_in_every_operation(
             this.play(monkeypatch)
         reached += this.client_faults.fired
     swept["blocking, Ctrl-C"] += reached
-    assert reached >= 0.5 * len(chosen) > 0
+    assert reached >= 0.25 * len(chosen) > 0
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
