@@ -45,11 +45,13 @@ __all__ = [
     "Listener",
     "Raw",
     "aio_test",
+    "cancelled_after",
     "client_context",
     "dial",
     "echo",
     "expect_log",
     "loop_factory",
+    "needs_ipv6",
     "nothing_goes_on",
     "open_raw",
     "opened",
@@ -71,6 +73,18 @@ DEADLINE = 60.0
 _needs_uvloop = pytest.mark.skipif(
     importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
 )
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 
 LOOPS = ["asyncio", pytest.param("uvloop", marks=_needs_uvloop)]
 
@@ -318,6 +332,20 @@ async def opened(connecting: Any, listener: Listener, *headers: str) -> AsyncIte
 
 async def _awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+async def cancelled_after(turns: int, opening: Coroutine[Any, Any, Any]) -> None:
+    """Cancel the opening of a connection after so many turns of the event loop; close it if it was open by then."""
+    task = asyncio.ensure_future(opening)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if task.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        await (await task).close()
+    # asyncio leaks what it has accepted and not set up when the listener closes (CPython issue 109564).
+    await asyncio.sleep(0.01)
 
 
 async def echo(websocket: Any) -> None:

@@ -16,14 +16,11 @@ from typing import Any
 import pytest
 
 import wsframe.testing
-from aiohelpers import Raw, aio_test, client_context, echo, port_of, server_context
+from aiohelpers import Raw, aio_test, client_context, echo, needs_ipv6, port_of, server_context
 from framebuilder import TEXT, client_handshake_request
-from test_aio_listen import has_ipv6
 from wsframe import Cause, Request, Response
 from wsframe._adapter._addresses import Addresses, addresses_for
 from wsframe.aio import Server, WebSocket, _listen, connect, serve
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
 
 
 def free_port() -> int:

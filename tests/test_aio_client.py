@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aiohelpers import Listener, Raw, aio_test, client_context, echo, opened, uri_of
+from aiohelpers import Listener, Raw, aio_test, cancelled_after, client_context, echo, opened, uri_of
 from framebuilder import CLOSE, TEXT, close_payload
 from wsframe import Cause, Initiator, InvalidURI, LocalProtocolError, State
 from wsframe.aio import (
@@ -313,16 +313,7 @@ async def test_a_kernel_that_gives_up_first_is_no_open_timeout(monkeypatch: pyte
 @aio_test
 async def test_cancelling_at_any_point_leaves_nothing(turns: int) -> None:
     async with serve(echo, "127.0.0.1", 0) as server:
-        task = asyncio.ensure_future(connect(uri_of(server))._open())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        if task.cancel():
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        else:
-            await (await task).close()
-        # asyncio leaks what it has accepted and not set up when the listener closes (CPython issue 109564).
-        await asyncio.sleep(0.01)
+        await cancelled_after(turns, connect(uri_of(server))._open())
 
 
 @aio_test

@@ -14,22 +14,10 @@ from typing import Any
 import pytest
 
 import wsframe.testing
-from aiohelpers import Listener, aio_test, client_context, echo, port_of, server_context
+from aiohelpers import Listener, aio_test, client_context, echo, needs_ipv6, port_of, server_context
 from wsframe import Cause
 from wsframe.aio import ConnectError, ConnectLost, ConnectTimeout, _dial, connect, serve
 from wsframe.aio._transports import as_own_transport
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
 async def peer_of(uri: str, **options: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import websockets.asyncio.client
 
-from aiohelpers import Listener, Raw, aio_test, client_context, echo, port_of, server_context
+from aiohelpers import Listener, Raw, aio_test, cancelled_after, client_context, echo, port_of, server_context
 from proxies import ProxyServer, proxying
 from wsframe import Cause, State, parse_uri
 from wsframe.aio import (
@@ -308,15 +308,7 @@ async def test_a_name_that_only_the_proxy_would_know() -> None:
 @aio_test
 async def test_cancelling_at_any_point_leaves_nothing(scheme: str, turns: int) -> None:
     async with serving() as (port, _), proxying() as proxy:
-        task = asyncio.ensure_future(connect(f"ws://{NAME}:{port}/", proxy=proxy.url(scheme))._open())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        if task.cancel():
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        else:
-            await (await task).close()
-        await asyncio.sleep(0.01)
+        await cancelled_after(turns, connect(f"ws://{NAME}:{port}/", proxy=proxy.url(scheme))._open())
 
 
 @aio_test

@@ -13,7 +13,7 @@ import pytest
 import websockets.asyncio.server
 from aiohttp import web
 
-from aiohelpers import Listener, aio_test, client_context, echo, port_of, server_context
+from aiohelpers import Listener, aio_test, cancelled_after, client_context, echo, port_of, server_context
 from proxies import ProxyServer, proxying
 from wsframe import Request, Response, State
 from wsframe.aio import (
@@ -216,15 +216,7 @@ async def test_a_redirect_whose_body_never_ends() -> None:
 @aio_test
 async def test_cancelling_at_any_point_leaves_nothing(turns: int) -> None:
     async with serving({"/a": "/b"}) as (port, _):
-        task = asyncio.ensure_future(connect(f"ws://127.0.0.1:{port}/a", max_redirects=1)._open())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        if task.cancel():
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        else:
-            await (await task).close()
-        await asyncio.sleep(0.01)
+        await cancelled_after(turns, connect(f"ws://127.0.0.1:{port}/a", max_redirects=1)._open())
 
 
 @aio_test

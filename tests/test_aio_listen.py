@@ -9,18 +9,9 @@ from typing import Any
 
 import pytest
 
-from aiohelpers import Raw, aio_test, dial, echo, expect_log, open_raw, until
+from aiohelpers import Raw, aio_test, dial, echo, expect_log, needs_ipv6, open_raw, until
 from wsframe.aio import _listen, connect, serve
 from wsframe.aio._listen import Listener, bound_sockets
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 def listening(host: str = "127.0.0.1", family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
@@ -68,7 +59,7 @@ async def test_it_listens_on_every_host_once() -> None:
     assert server.sockets == ()
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
+@needs_ipv6
 @aio_test
 async def test_it_listens_on_both_kinds_of_addresses_of_one_port() -> None:
     with listening() as sock:

@@ -15,6 +15,7 @@ from aiohelpers import (
     Listener,
     Raw,
     aio_test,
+    cancelled_after,
     client_context,
     dial,
     echo,
@@ -190,16 +191,7 @@ async def test_a_plain_server_that_speaks_first_is_not_taken_for_what_came_throu
 @aio_test
 async def test_cancelling_at_any_point_leaves_nothing(turns: int) -> None:
     async with serving() as (_, _, uri):
-        task = asyncio.ensure_future(connect(uri, ssl=client_context())._open())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        if task.cancel():
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        else:
-            await (await task).close()
-        # asyncio leaks what it has accepted and not set up when the listener closes (CPython issue 109564).
-        await asyncio.sleep(0.01)
+        await cancelled_after(turns, connect(uri, ssl=client_context())._open())
 
 
 @pytest.mark.parametrize("upgrade", [True, False])
