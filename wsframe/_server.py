@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 
@@ -75,18 +76,8 @@ class Server(HandshakeEndpoint):
         decode_text: bool = True,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        check_settings(origins, subprotocols, extensions)
-        self._handshake = _ServerHandshake(
-            limits,
-            timeouts,
-            lambda request: negotiate(
-                request,
-                origins=origins,
-                subprotocols=subprotocols,
-                require_subprotocol=require_subprotocol,
-                extensions=extensions,
-            ),
-        )
+        judge = _negotiation(origins, subprotocols, require_subprotocol, extensions)
+        self._handshake = _ServerHandshake(limits, timeouts, judge)
         self._settings = stream, decode_text, random_bytes
         super().__init__(self._handshake)
 
@@ -130,17 +121,8 @@ class Server(HandshakeEndpoint):
             raise LocalProtocolError(
                 "the request does not ask for a WebSocket: there is nothing to negotiate"
             )
-        check_settings(origins, subprotocols, extensions)
-        return before.agree(
-            handshake.request if request is None else request,
-            lambda request: negotiate(
-                request,
-                origins=origins,
-                subprotocols=subprotocols,
-                require_subprotocol=require_subprotocol,
-                extensions=extensions,
-            ),
-        )
+        judge = _negotiation(origins, subprotocols, require_subprotocol, extensions)
+        return before.agree(handshake.request if request is None else request, judge)
 
     def accept(
         self,
@@ -258,6 +240,23 @@ class Server(HandshakeEndpoint):
             LocalProtocolError: an answer was already given, or the connection has ended.
         """
         return self._handshake.detach()
+
+
+def _negotiation(
+    origins: Origins,
+    subprotocols: SubprotocolChoice,
+    require_subprotocol: bool,
+    extensions: Sequence[ExtensionFactory],
+) -> Callable[[Request], Handshake | Rejection]:
+    """Return ``negotiate`` with these settings, which are checked now."""
+    check_settings(origins, subprotocols, extensions)
+    return functools.partial(
+        negotiate,
+        origins=origins,
+        subprotocols=subprotocols,
+        require_subprotocol=require_subprotocol,
+        extensions=extensions,
+    )
 
 
 class _ServerHandshake(Lifecycle):
