@@ -240,12 +240,8 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
     def advance(self) -> None:
         """Hand on what the endpoint wants to send, obey its verdict, and arrange for its next deadline."""
         transport, lane = self.transport, self.lane
-        if self._corked or self.lost or transport is None:
+        if self._corked or self.lost or transport is None or (lane is not None and lane.corked):
             return
-        if lane is not None:
-            if lane.corked:
-                return
-            lane.flush()
         if not self._securing:
             self._flush(transport)
             if self.endpoint.transport is not Transport.OPEN:
@@ -264,9 +260,6 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
     def gather(self) -> None:
         """Something is about to be sent: let it leave with all else that is sent for this chunk, or in this turn."""
         if self.endpoint.buffered >= self._most_gathered and self.transport is not None:
-            if self.lane is not None:
-                # What it has was sent before.
-                self.lane.flush()
             self._flush(self.transport)
         if not self._corked:
             self.advance_soon()
@@ -418,6 +411,9 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
 
     def _flush(self, transport: asyncio.Transport) -> None:
         endpoint = self.endpoint
+        if self.lane is not None:
+            # What it has gathered was sent before.
+            self.lane.flush()
         # Above high water the rest stays with the endpoint, which can still drop it or put a Close in front.
         if not self._write_paused and not self._write_over and not self._is_closing():
             out = endpoint.data_to_send()
