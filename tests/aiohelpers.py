@@ -36,12 +36,14 @@ from adapterhelpers import (
 )
 from framebuilder import SAMPLE_ACCEPT, ParsedFrame, close_payload, parse_all
 from wsframe import Disconnected
+from wsframe.aio import WebSocket, serve
 
 __all__ = [
     "DEADLINE",
     "LOOPS",
     "LOOP_TRANSPORTS",
     "Endings",
+    "Hold",
     "Listener",
     "Raw",
     "aio_test",
@@ -50,6 +52,7 @@ __all__ = [
     "dial",
     "echo",
     "expect_log",
+    "held",
     "loop_factory",
     "needs_ipv6",
     "nothing_goes_on",
@@ -95,11 +98,15 @@ LOOP_TRANSPORTS = ["asyncio-transports", pytest.param("uvloop-transports", marks
 #: Modules whose tests run on both ways; on the others it makes no difference, or TLS has the second one.
 BOTH_WAYS = (
     "test_aio_addresses",
+    "test_aio_broadcast",
     "test_aio_client",
     "test_aio_closing",
     "test_aio_flow",
+    "test_aio_registry",
     "test_aio_resets",
     "test_aio_server",
+    "test_aio_streaming",
+    "test_aio_trace",
 )
 
 
@@ -306,6 +313,35 @@ async def open_raw(
     assert head.startswith(b"HTTP/1.1 101 "), head
     assert SAMPLE_ACCEPT.encode() in head
     return raw
+
+
+class Hold:
+    """A handler that hands its WebSocket to the test and stays until that is closed."""
+
+    def __init__(self) -> None:
+        self.sockets: list[WebSocket] = []
+
+    async def __call__(self, ws: WebSocket) -> None:
+        self.sockets.append(ws)
+        await ws.wait_closed()
+
+    async def one(self) -> WebSocket:
+        await until(lambda: self.sockets)
+        return self.sockets[0]
+
+
+@contextlib.asynccontextmanager
+async def held(*headers: tuple[str, str], **options: Any) -> AsyncIterator[tuple[WebSocket, Raw]]:
+    """A server's WebSocket, and the bare socket that is its client."""
+    hold = Hold()
+    receive_buffer = options.pop("receive_buffer", None)
+    async with serve(hold, "127.0.0.1", 0, ping_interval=None, **options) as server:
+        with await open_raw(server, *headers, receive_buffer=receive_buffer) as raw:
+            ws = await hold.one()
+            try:
+                yield ws, raw
+            finally:
+                ws.abort()
 
 
 class Listener(ListenerBase):

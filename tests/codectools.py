@@ -28,6 +28,8 @@ class Outcome:
     code: int | None = None
     reason: str = ""
     pending: bool = False
+    #: How many frames were complete and right.
+    frames: int = 0
     #: How often ``decode`` had to be called again because of its bound of work.
     more: int = 0
 
@@ -76,6 +78,7 @@ def feed(codec: Any, decoder: Any, *chunks: Any) -> Outcome:
                 break
     assert not decoder.has_more
     outcome.pending = decoder.pending
+    outcome.frames = decoder.frames
     return outcome
 
 
@@ -93,11 +96,12 @@ def both_ways(codec: Any, data: bytes, **options: Any) -> Outcome:
     """Decode in one chunk and byte by byte; the outcome must be the same."""
     whole = decode(codec, data, **options)
     alone = decode(codec, *one_by_one(data), **options)
-    assert (alone.items, alone.code, alone.reason, alone.pending) == (
+    assert (alone.items, alone.code, alone.reason, alone.pending, alone.frames) == (
         whole.items,
         whole.code,
         whole.reason,
         whole.pending,
+        whole.frames,
     )
     return whole
 

@@ -461,9 +461,11 @@ def compare_decoders(case: Case, compiled: Any, twin: Any) -> str:
                 return f"messages of chunk {number}, call {calls}: {mine!r}, twin {its!r}"
             if frame != other or error != other_error:
                 return f"result of chunk {number}, call {calls}: {error or frame!r}, twin {other_error or other!r}"
-            state, others = (one.pending, one.has_more), (two.pending, two.has_more)
+            state, others = (one.pending, one.has_more, one.frames), (two.pending, two.has_more, two.frames)
             if state != others:
-                return f"(pending, has_more) after chunk {number}, call {calls}: {state}, twin {others}"
+                return (
+                    f"(pending, has_more, frames) after chunk {number}, call {calls}: {state}, twin {others}"
+                )
             if error is not None or (frame is None and not one.has_more):
                 break
             if frame is not None and rhythm > 2 and number != last:

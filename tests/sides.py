@@ -52,8 +52,9 @@ class Server:
 
     def wait_for(self, count: int) -> None:
         """Wait until it knows of so many connections."""
-        connections = getattr(self.server, "_serving", self.server)._connections
-        until(lambda: len(connections) == count)
+        server = self.server
+        known = getattr(server, "_registry", None)
+        until(lambda: len(server._connections if known is None else known) == count)
 
     def ending(self) -> Disconnected:
         """How its only connection has ended."""

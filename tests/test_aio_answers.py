@@ -124,7 +124,7 @@ async def test_a_post_that_tells_everybody() -> None:
     def on_request(request: Request) -> Response | None:
         if request.method != "POST":
             return None
-        return Response(200, body=f"{broadcast(there, request.body.decode())}\n")
+        return Response(200, body=f"{broadcast(there, request.body.decode()).result.delivered}\n")
 
     async with serving(handler, on_request=on_request, limits=Limits(max_body_size=10)) as (server, _):
         with await open_raw(server) as first, await open_raw(server) as second:
@@ -501,6 +501,36 @@ async def test_accept_and_close(style: Any) -> None:
         assert ending.sent is not None
         assert (ending.sent.code, ending.sent.reason) == (4001, "not you")
         # For the application it has never been a WebSocket.
+        assert application.told == [("disconnect", "nobody", Cause.CLOSE_HANDSHAKE)]
+
+
+@both_styles
+@aio_test
+async def test_who_is_turned_away_is_in_no_list_and_no_count(style: Any) -> None:
+    application = Told()
+    said = Accept(close=(4001, "not you"), context="nobody")
+    async with serving(application, on_request=style(said)) as (server, endings):
+        with await open_raw(server) as raw:
+            assert (await raw.next_frame()).opcode == CLOSE
+            # It is a connection, and no WebSocket.
+            assert server.exists(1)
+            info = server.info(1)
+            assert info is not None
+            assert (info.state, info.opened_age) == (State.CLOSING, None)
+            assert server.get(1) is None
+            assert not server.is_established(1)
+            assert not server.push(1, "x")
+            assert list(server.connections) == []
+            assert server.broadcast("x").result.delivered == 0
+            stats = server.stats()
+            assert (stats.connections, stats.websockets, stats.accepted, stats.opened) == (1, 0, 1, 0)
+            await raw.send_close(4001)
+            assert await raw.rest() == b""
+        await endings.one()
+        stats = server.stats()
+        assert (stats.connections, stats.websockets, stats.accepted, stats.opened) == (0, 0, 1, 0)
+        assert (stats.refused, stats.ended) == ({}, {"CLOSE_HANDSHAKE": 1})
+        assert not server.exists(1)
         assert application.told == [("disconnect", "nobody", Cause.CLOSE_HANDSHAKE)]
 
 

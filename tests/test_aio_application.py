@@ -711,13 +711,13 @@ async def test_a_peer_that_does_not_read_is_not_read_from() -> None:
             )
             (ws,) = application.open
             # What the kernel takes is no business of ours; it is much less than all.
-            await until(lambda: ws.buffered > 50_000)
+            await until(lambda: ws.buffered_bytes > 50_000)
             seen = -1
             while seen != len(application.messages):
                 seen = len(application.messages)
                 await asyncio.sleep(0.1)
             assert seen < count
-            assert ws.buffered < 1 << 20
+            assert ws.buffered_bytes < 1 << 20
             assert not flood.done()
             # And nothing of it is lost.
             for number in range(count):

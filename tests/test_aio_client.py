@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiohelpers import Listener, Raw, aio_test, cancelled_after, client_context, echo, opened, uri_of
-from framebuilder import CLOSE, TEXT, close_payload
+from framebuilder import BINARY, CLOSE, TEXT, close_payload
 from wsframe import Cause, Initiator, InvalidURI, LocalProtocolError, State
 from wsframe.aio import (
     ConnectError,
@@ -370,6 +370,23 @@ async def test_a_second_reader_is_told_who_the_first_is() -> None:
 
 
 @aio_test
+async def test_messages_are_had_as_str_or_bytes_whatever_they_came_as() -> None:
+    with Listener() as listener:
+        async with opened(connect(listener.uri), listener) as (ws, raw):
+            for opcode in TEXT, BINARY:
+                for decode in True, False:
+                    await raw.send_frame(opcode, "Grüße".encode())
+                    received: str | bytes = await ws.recv(decode)
+                    assert received == ("Grüße" if decode else "Grüße".encode())
+            await raw.send_frame(BINARY, b"\xff")
+            with pytest.raises(UnicodeDecodeError):
+                await ws.recv(decode=True)
+            # Only that message is gone.
+            await raw.send_frame(BINARY, b"\xff")
+            assert await ws.recv() == b"\xff"
+
+
+@aio_test
 async def test_what_came_before_the_end_can_still_be_read() -> None:
     with Listener() as listener:
         async with opened(connect(listener.uri), listener) as (ws, raw):
@@ -460,7 +477,7 @@ async def test_abort_needs_no_peer() -> None:
                 assert await raw.rest() == b""
 
 
-@pytest.mark.parametrize("message", [5, None, ["x"]])
+@pytest.mark.parametrize("message", [5, None, {"x": 1}])
 @aio_test
 async def test_what_is_no_message_is_refused(message: Any) -> None:
     async with serve(echo, "127.0.0.1", 0) as server, connect(uri_of(server)) as ws:

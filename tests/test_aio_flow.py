@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aiohelpers import (
+    Hold,
     Listener,
     Raw,
     aio_test,
@@ -40,21 +41,6 @@ from wsframe.testing import Faults, FaultySocket, connected, run, sweep
 
 #: More than the kernel takes for a peer that does not read.
 MUCH = 12 << 20
-
-
-class Hold:
-    """A handler that hands its WebSocket to the test and stays until that is closed."""
-
-    def __init__(self) -> None:
-        self.sockets: list[WebSocket] = []
-
-    async def __call__(self, ws: WebSocket) -> None:
-        self.sockets.append(ws)
-        await ws.wait_closed()
-
-    async def one(self) -> WebSocket:
-        await until(lambda: self.sockets)
-        return self.sockets[0]
 
 
 def buffered(ws: WebSocket) -> int:

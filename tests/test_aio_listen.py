@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from aiohelpers import Raw, aio_test, dial, echo, expect_log, needs_ipv6, open_raw, until
-from wsframe.aio import _listen, connect, serve
+from framebuilder import close_payload
+from wsframe import Cause
+from wsframe.aio import WebSocket, _listen, _server, connect, serve
 from wsframe.aio._listen import Listener, bound_sockets
 
 
@@ -124,6 +126,57 @@ def test_addresses_that_this_machine_does_not_have_are_left_out_if_there_are_oth
         OSError, match=r"cannot listen on ::1 port 0: |no address of 'six' can be listened on"
     ):
         asyncio.run(bound_sockets(names, "six", 0))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@aio_test
+async def test_who_comes_before_it_listens_everywhere_has_a_server(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    async def handler(ws: WebSocket) -> None:
+        seen.append(ws.server.sockets)
+        if fails:
+            await ws.wait_closed()
+        else:
+            seen.append(await ws.server.close(4000))
+
+    frames: list[bytes] = []
+
+    async def listen_slowly(*arguments: Any) -> Any:
+        listener = await _listen.listen(*arguments)
+        with await open_raw(listener) as raw:
+            await until(lambda: seen)
+            if fails:
+                listener.close()
+                # As soon as this has been told.
+                tasks.append(asyncio.create_task(ended(raw.sock.dup())))
+                raise OSError("the other address is taken")
+            frames.append((await raw.next_frame()).payload)
+            await raw.send_close(4000)
+            await until(lambda: len(seen) == 2)
+        return listener
+
+    async def ended(sock: socket.socket) -> None:
+        with Raw(sock, masks=True) as raw:
+            frames.append((await raw.next_frame()).payload)
+            await raw.send_close(1001)
+            assert await raw.rest() == b""
+
+    tasks: list[asyncio.Task[None]] = []
+    monkeypatch.setattr(_server, "listen", listen_slowly)
+    if fails:
+        with pytest.raises(OSError, match="the other address is taken"):
+            await serve(handler, "127.0.0.1", 0, ping_interval=None)
+        await asyncio.gather(*tasks)
+        assert (seen, frames) == ([()], [close_payload(1001)])
+    else:
+        async with serve(handler, "127.0.0.1", 0, ping_interval=None) as server:
+            assert server.is_closing
+            assert server.sockets == ()
+        assert seen == [(), {Cause.CLOSE_HANDSHAKE: 1}]
+        assert frames == [close_payload(4000)]
 
 
 @aio_test

@@ -401,7 +401,7 @@ async def test_an_idle_websocket_keeps_nothing_that_it_does_not_use() -> None:
     async with serving(handler) as (server, endings):
         with await open_raw(server) as raw:
             await until(lambda: opened)
-            (ws,), (owner,) = opened, server._serving._connections
+            (ws,), (owner,) = opened, server._serving.registry.records
             for holder in (owner, ws, ws._channel, ws._queue, ws._connection):
                 for held in gc.get_referents(holder):
                     # (The task that waits is a future, too.)
@@ -469,7 +469,7 @@ async def test_closing_the_server_ends_everything_and_counts(little_grace: None)
         idle = stack.enter_context(await dial(server))
         waiting = stack.enter_context(await dial(server))
         await waiting.send(client_handshake_request("/slow", host=f"127.0.0.1:{port_of(server)}"))
-        await until(lambda: len(server._serving._connections) == 5)
+        await until(lambda: len(server._serving.registry.records) == 5)
         await asyncio.sleep(0.05)
         closing = asyncio.create_task(server.close(reason="maintenance"))
         for ws in clients:

@@ -332,7 +332,7 @@ async def test_closing_a_server_in_the_middle_of_tls_handshakes() -> None:
     async with serving() as (server, endings, _):
         raws = [await dial(server) for _ in range(3)]
         await raws[0].send(b"\x16\x03\x01")
-        await until(lambda: len(server._serving._connections) == 3)
+        await until(lambda: len(server._serving.registry.records) == 3)
         counts = await server.close()
         assert sum(counts.values()) == len(endings) == 3
         for raw in raws:

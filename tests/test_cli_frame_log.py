@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framebuilder import BINARY, CLOSE, CONTINUATION, PING, SAMPLE_MASK, TEXT, build, close_payload
-from wsframe.cli._frame_log import FrameLog, FrameScanner, describe
+from wsframe._adapter._wire import FrameScanner
+from wsframe.cli._frame_log import FrameLog, describe
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 

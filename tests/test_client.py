@@ -9,6 +9,7 @@ import pytest
 
 import framebuilder as fb
 from handshakes import Driver, client_with, entropy, parse_reply, response
+from subprotocols import ANSWERS
 from wsframe import (
     Cause,
     Client,
@@ -354,47 +355,7 @@ def test_s4_1_response_item4_accept(values: list[str], works: bool) -> None:
     opened(data) if works else fails(data, "Sec-WebSocket-Accept does not belong to our key")
 
 
-@pytest.mark.parametrize(
-    ("offered", "values", "reason"),
-    [
-        (["permessage-deflate"], ["permessage-deflate"], None),
-        (["permessage-deflate"], [], None),
-        ([], ["permessage-deflate"], "not offered"),
-        (["permessage-deflate"], ["x-other"], "not offered"),
-        (["permessage-deflate"], ["permessage-deflate, permessage-deflate"], "twice"),
-        (["permessage-deflate"], ["permessage-deflate", "permessage-deflate"], "twice"),
-        (["permessage-deflate"], ["permessage-deflate; x=1"], "x"),
-        (["permessage-deflate"], ["permessage-deflate; ="], "offset"),
-    ],
-)
-def test_s4_1_response_item5_extensions(offered: list[str], values: list[str], reason: str | None) -> None:
-    settings: dict[str, Any] = {"extensions": [PermessageDeflate() for _ in offered]}
-    data = response(headers=[("Sec-WebSocket-Extensions", value) for value in values])
-    if reason is None:
-        assert [extension.name for extension in opened(data, **settings).extensions] == values
-    else:
-        client, driver = client_with(**settings)
-        driver.feed(data)
-        ending = driver.gone()
-        assert (ending.cause, client.connection) == (Cause.PROTOCOL_ERROR, None)
-        assert reason in str(ending.error)
-
-
-@pytest.mark.parametrize(
-    ("offered", "values", "reason"),
-    [
-        (["a", "b"], ["b"], None),
-        (["a"], [], None),
-        ([], ["a"], "offered: none"),
-        (["a"], ["b"], "'b'; offered: a"),
-        (["a"], ["A"], "'A'; offered: a"),
-        (["a"], [""], "''; offered: a"),
-        ([], [""], "''; offered: none"),
-        (["a", "b"], ["a, b"], "'a, b'; offered: a, b"),
-        (["a", "b"], ["a", "b"], "2 subprotocols"),
-        (["a"], ["a", "a"], "2 subprotocols"),
-    ],
-)
+@pytest.mark.parametrize(("offered", "values", "reason"), ANSWERS)
 def test_s4_1_response_item6_subprotocol(offered: list[str], values: list[str], reason: str | None) -> None:
     data = response(headers=[("Sec-WebSocket-Protocol", value) for value in values])
     if reason is None:

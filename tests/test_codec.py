@@ -296,6 +296,26 @@ def test_nothing_comes_after_an_error(codec: ModuleType) -> None:
     assert not decoder.pending
 
 
+def test_complete_frames_are_counted(codec: ModuleType) -> None:
+    def count(data: bytes) -> int:
+        counts = {
+            decode(codec, *chunks, allow_rsv1=True, stream=stream).frames
+            for stream in (False, True)
+            for chunks in ([data], one_by_one(data))
+        }
+        (the_same,) = counts
+        return the_same
+
+    one, many = masked(fb.TEXT, b"x"), fragments(fb.TEXT, b"a", b"", b"b")
+    assert count(one + many + masked(fb.BINARY) + masked(fb.PING, b"p")) == 6
+    assert count(fragments(fb.TEXT, b"a", b"b", rsv=4) + one) == 3
+    assert count(masked(fb.BINARY, bytes(70_000))) == 1
+    # Neither one that is not complete nor one in which something is wrong.
+    assert count(one + masked(fb.TEXT, b"xyz")[:-1]) == 1
+    for broken in masked(fb.TEXT, b"\xff"), masked(3, b""), masked(fb.PING, bytes(126)):
+        assert count(one + broken + one) == 1
+
+
 def test_error_can_be_shown_and_raised_again(codec: ModuleType) -> None:
     error = codec.CodecError(1002, "reserved opcode 3")
     assert (error.code, error.reason, str(error)) == (1002, "reserved opcode 3", "reserved opcode 3")

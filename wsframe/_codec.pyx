@@ -717,6 +717,7 @@ cdef class Decoder:
     """Turn received bytes into messages and other frames. See ``_codec_py.Decoder``."""
 
     cdef readonly bint has_more
+    cdef readonly uint64_t frames
     cdef uint8_t _mask_bit
     cdef bint _allow_rsv1
     cdef bint _stream
@@ -973,6 +974,7 @@ cdef class Decoder:
                 key = ws_key(data + start - 4) if masked else 0
                 frame = new_frame(opcode, unmasked(data + start, size, masked, key), True, False)
                 self._position = start + size
+                self.frames += 1
                 return frame
             compressed = self._compressed if opcode == CONTINUATION else first & RSV1 != 0
             self._bound(length, opcode, compressed)
@@ -994,6 +996,7 @@ cdef class Decoder:
                     content = checked_utf8(unmasked(data + start, size, masked, key))
                 out.append(new_message(content, opcode))
                 self._position = start + size
+                self.frames += 1
                 self._budget -= size + OBJECT_COST
                 continue
             if opcode != CONTINUATION:
@@ -1086,6 +1089,7 @@ cdef class Decoder:
             )
         if whole:
             self._in_frame = False
+            self.frames += 1
         if final:
             self._opcode = 0
         return frame

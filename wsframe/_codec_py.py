@@ -546,6 +546,7 @@ class Decoder:
 
     Attributes:
         has_more: ``decode`` stopped at its bound of work (1 MiB of payload) with input left: call it again.
+        frames: complete frames so far, in which nothing was wrong.
     """
 
     __slots__ = (
@@ -572,6 +573,7 @@ class Decoder:
         "_position",
         "_size",
         "_stream",
+        "frames",
         "has_more",
     )
 
@@ -597,6 +599,7 @@ class Decoder:
         # The longest message that may take the express lane; below 0 none may.
         self._express_size = -1 if stream or max_fragments < 1 else min(max_message_size, 0xFFFF)
         self.has_more = False
+        self.frames = 0
         # The input: what is behind the position in the buffer, and then what was fed while that was not used up.
         self._buffer = b""
         self._position = 0
@@ -737,6 +740,7 @@ class Decoder:
         longest = self._express_size
         decode_text = self._decode_text
         append = out.append
+        before = len(out)
         make_message = _make_message
         from_bytes = int.from_bytes
         while position + 2 <= end and budget > 0:
@@ -770,12 +774,14 @@ class Decoder:
                 try:
                     text = str(payload, "utf-8")
                 except UnicodeDecodeError:
+                    self.frames += len(out) - before
                     raise CodecError(_INVALID_DATA, _BAD_UTF8) from None
                 append(make_message(text if decode_text else payload, TEXT))
             position = stop
             budget -= length + _OBJECT_COST
         self._position = position
         self._budget = budget
+        self.frames += len(out) - before
 
     def _step(self, out: list[Any]) -> Frame | None:
         """Go on by one header, control frame or stretch of payload; no progress means that more bytes are needed."""
@@ -800,6 +806,7 @@ class Decoder:
             if self._mask_bit:
                 payload = _xor(payload, buffer[position:start])
             self._position = stop
+            self.frames += 1
             return Frame(opcode, payload, True, False)
         compressed = self._compressed if opcode == CONTINUATION else bool(first & _RSV1)
         self._bound(length, opcode, compressed)
@@ -892,6 +899,7 @@ class Decoder:
             self._assembler.add(piece, final, out)
         if whole:
             self._in_frame = False
+            self.frames += 1
         if final:
             self._opcode = 0
         return frame

@@ -60,7 +60,7 @@ class Connection(Sending):
 
     Attributes:
         subprotocol: the agreed one, or None.
-        extensions: the agreed ones.
+        stream: whether it gives out `MessageChunk`.
         decoder: what received bytes go through; lent to the fast path of an adapter.
         traffic: what went through so far, and whether anything out of the ordinary is going on; as well.
 
@@ -75,9 +75,8 @@ class Connection(Sending):
         "_inflated",
         "_last_message",
         "_last_word",
-        "_stream",
         "decoder",
-        "extensions",
+        "stream",
         "subprotocol",
     )
 
@@ -99,8 +98,7 @@ class Connection(Sending):
             raise LocalProtocolError("only one per-message extension can be in use")
         super().__init__(role, extensions[0] if extensions else None, limits, timeouts, random_bytes)
         self.subprotocol = subprotocol
-        self.extensions = tuple(extensions)
-        self._stream = stream
+        self.stream = stream
         self._decode_text = decode_text
         self.decoder = Decoder(
             role is Role.SERVER,
@@ -134,6 +132,12 @@ class Connection(Sending):
     def connection(self) -> Connection:
         """This object itself: a bare connection is open from the start."""
         return self
+
+    @property
+    def extensions(self) -> tuple[PerMessageExtension, ...]:
+        """The agreed ones."""
+        # Not kept: a tuple for every connection that compresses would be 48 bytes.
+        return () if self._extension is None else (self._extension,)
 
     @property
     def has_more(self) -> bool:
@@ -261,7 +265,7 @@ class Connection(Sending):
         if self.state is not State.OPEN:
             return 0
         if self._assembler is None:
-            self._assembler = Assembler(self._stream, self._decode_text)
+            self._assembler = Assembler(self.stream, self._decode_text)
         if frame.opcode != Opcode.CONTINUATION:
             self._assembler.begin(frame.opcode)
             self._inflated = 0
@@ -396,17 +400,17 @@ class Connection(Sending):
         elif timer is Timer.WRITE:
             assert self._progress is not None
             if self._progress.is_stuck(now, self.traffic.handed - self.traffic.unsent, self.buffered):
-                self._give_up_on_slow_peer()
+                self.give_up_on_slow_peer()
         elif timer is Timer.PING:
             if self._keepalive.ping_is_due(self.traffic.last_received, now):
                 payload = self._random_bytes(4)
-                self._queue(Opcode.PING, payload)
+                self._queue_control(Opcode.PING, payload)
                 self._keepalive.ping_sent(payload, now, self.traffic.queued)
                 self.traffic.untimed = True
         else:
             cause = self._keepalive.lost(timer, now)
             if cause is Cause.SLOW_PEER:
-                self._give_up_on_slow_peer()
+                self.give_up_on_slow_peer()
             elif cause is not None:
                 self._fail(cause, CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
                 self._verdict(Transport.ABORT)

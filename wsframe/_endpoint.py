@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from ._backend import Traffic
 from ._enums import Cause, Role, State, Transport
 from ._events import Disconnected, Event
 from ._lifecycle import Lifecycle
@@ -118,6 +119,11 @@ class HandshakeEndpoint:
     def state(self) -> State:
         """How far the connection has come."""
         return self._active.state
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went through so far; see ``Connection``."""
+        return self._active.traffic
 
     @property
     def transport(self) -> Transport:

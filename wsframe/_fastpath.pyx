@@ -13,6 +13,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.unicode cimport PyUnicode_AsUTF8String
 from libc.errno cimport errno
+from libc.math cimport NAN, isnan
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strerror
 
@@ -28,6 +29,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object o)
     Py_ssize_t PY_SSIZE_T_MAX
     void PyErr_SetObject(object kind, object value)
+    unsigned long PyThread_get_thread_ident()
 
 cdef extern from "<sys/socket.h>" nogil:
     enum: MSG_NOSIGNAL
@@ -81,16 +83,36 @@ cdef class Traffic:
     cdef public long long queued
     cdef public long long handed
     cdef public long long unsent
-    cdef public object last_received
+    cdef public long long bytes_in
+    cdef public long long messages_in
+    cdef public long long frames_out
+    cdef public long long messages_out
+    cdef public double opened
+    # A number and no object: without objects, too, the collector has nothing to look at here. NaN for None.
+    cdef double _last_received
     cdef public bint alive
     cdef public bint untimed
     cdef public bint has_more
     cdef public bint in_order
     cdef public bint plain
 
+    def __cinit__(self):
+        self._last_received = NAN
+
+    @property
+    def last_received(self):
+        """When the last byte came; None before the first."""
+        return None if isnan(self._last_received) else self._last_received
+
+    @last_received.setter
+    def last_received(self, now):
+        self._last_received = NAN if now is None else now
+
     def queue(self, Py_ssize_t size):
-        """So many bytes are queued to be sent."""
+        """A message is queued to be sent, in one frame of so many bytes."""
         self.queued += size
+        self.frames_out += 1
+        self.messages_out += 1
 
     def hand_out(self):
         """All that was queued is handed out."""
@@ -102,7 +124,7 @@ cdef class Traffic:
 
     def hear(self, now):
         """Bytes came; return whether what they mean is to be given out, and nothing is kept before it."""
-        self.last_received = now
+        self._last_received = now
         self.alive = True
         return self.in_order and not self.has_more
 
@@ -199,11 +221,15 @@ cdef class Inbox(ReceiveQueue):
     cdef object _context
     cdef object _message
     cdef object _task
+    # 0 where nobody cares.
+    cdef unsigned long _thread
     cdef bint _waiting
     cdef bint _cancelled
 
-    def __init__(self, max_items, max_bytes, loop, current_task, cancelled_error, owner):
+    def __init__(self, max_items, max_bytes, loop, current_task, cancelled_error, owner, get_ident=None):
         ReceiveQueue.__init__(self, max_items, max_bytes)
+        # What it is given gives the same number, at the price of a call in Python.
+        self._thread = 0 if get_ident is None else PyThread_get_thread_ident()
         self._loop = loop
         self._current_task = current_task
         self._cancelled_error = cancelled_error
@@ -324,6 +350,8 @@ cdef class Receive:
         if self._begun:
             self._leave()
             inbox._result()
+        elif inbox._thread and inbox._thread != PyThread_get_thread_ident():
+            inbox._owner.check_caller("recv")
         if inbox._waiting:
             name = getattr(inbox.reader, "get_name", str)()
             raise RuntimeError(f"recv() is already waiting in {name}; a WebSocket has one reader at a time")
@@ -373,6 +401,8 @@ cdef class Lane:
     cdef object _websocket
     cdef object _failed
     cdef SocketTransport _transport
+    # 0 where nobody cares.
+    cdef unsigned long _thread
     cdef bint _masks
     cdef readonly bint corked
     cdef public bint heard
@@ -384,8 +414,9 @@ cdef class Lane:
 
     def __cinit__(
         self, connection, channel, clock, bint masks, encode_frame, encode_header, *, transport=None, write=None,
-        inbox=None, on_message=None, websocket=None, failed=None,
+        inbox=None, on_message=None, websocket=None, failed=None, get_ident=None,
     ):
+        self._thread = 0 if get_ident is None else PyThread_get_thread_ident()
         self._traffic = connection.traffic
         self._decoder = connection.decoder
         self._connection = connection
@@ -434,8 +465,9 @@ cdef class Lane:
         cdef bint full = False
         if not traffic.in_order or traffic.has_more or traffic.untimed or channel is None:
             return False
-        traffic.last_received = self._clock()
+        traffic._last_received = self._clock()
         traffic.alive = True
+        traffic.bytes_in += size
         try:
             rest = self._decoder.receive(buffer, size, messages)
         except Exception as exc:
@@ -446,6 +478,7 @@ cdef class Lane:
             return True
         if PyList_GET_SIZE(messages) == 0:
             return True
+        traffic.messages_in += PyList_GET_SIZE(messages)
         self.corked = self.heard = True
         try:
             if self._on_message is not None:
@@ -532,6 +565,8 @@ cdef class Lane:
     cdef bint _is_free(self) noexcept:
         """Nothing unusual is going on, and everything before has left, or is gathered here."""
         cdef Traffic traffic = self._traffic
+        if self._thread and self._thread != PyThread_get_thread_ident():
+            return False
         if not traffic.plain or traffic.queued != traffic.handed or self._channel is None:
             return False
         if self._transport is not None:
@@ -596,8 +631,12 @@ cdef class Lane:
         return 0
 
     cdef void _count(self, Py_ssize_t size) noexcept:
-        self._traffic.queued += size
-        self._traffic.handed += size
+        """A message has gone, in one frame of so many bytes."""
+        cdef Traffic traffic = self._traffic
+        traffic.queued += size
+        traffic.handed += size
+        traffic.frames_out += 1
+        traffic.messages_out += 1
 
     cdef int _reserve(self, Py_ssize_t more) except -1:
         cdef Py_ssize_t capacity = self._capacity

@@ -47,6 +47,11 @@ class Traffic:
         queued: bytes that were ever queued to be sent.
         handed: how many of those were handed out.
         unsent: how many of those are still with the adapter, as far as it told.
+        bytes_in: bytes that came, as counted by who carries them.
+        messages_in: messages that came, as counted by who takes them to the application.
+        frames_out: frames that were ever queued to be sent.
+        messages_out: messages that were, or begun.
+        opened: when it was open, in seconds, as told by who carries it.
         last_received: when the last byte came, in seconds; None before the first.
         alive: bytes came since the last keepalive ping was sent.
         untimed: something waits for the next call that brings a time.
@@ -57,10 +62,15 @@ class Traffic:
 
     __slots__ = (
         "alive",
+        "bytes_in",
+        "frames_out",
         "handed",
         "has_more",
         "in_order",
         "last_received",
+        "messages_in",
+        "messages_out",
+        "opened",
         "plain",
         "queued",
         "unsent",
@@ -71,6 +81,11 @@ class Traffic:
         self.queued = 0
         self.handed = 0
         self.unsent = 0
+        self.bytes_in = 0
+        self.messages_in = 0
+        self.frames_out = 0
+        self.messages_out = 0
+        self.opened = 0.0
         self.last_received: float | None = None
         self.alive = False
         self.untimed = False
@@ -79,8 +94,10 @@ class Traffic:
         self.plain = False
 
     def queue(self, size: int) -> None:
-        """So many bytes are queued to be sent."""
+        """A message is queued to be sent, in one frame of so many bytes."""
         self.queued += size
+        self.frames_out += 1
+        self.messages_out += 1
 
     def hand_out(self) -> None:
         """All that was queued is handed out."""
@@ -117,6 +134,7 @@ class Lane:
         on_message: gets ``websocket`` and the data of each message, where there is no ``inbox``.
         websocket: for ``on_message``.
         failed: gets what one of them raised, in place of ``channel.fail``.
+        get_ident: names the thread that calls; nothing is sent in another than this. None where nobody cares.
 
     Attributes:
         heard: messages have come since its user has set this to False.
@@ -132,12 +150,14 @@ class Lane:
         "_encode_frame",
         "_encode_header",
         "_failed",
+        "_get_ident",
         "_inbox",
         "_keys",
         "_masks",
         "_on_message",
         "_out",
         "_size",
+        "_thread",
         "_traffic",
         "_transport",
         "_turns",
@@ -163,7 +183,10 @@ class Lane:
         on_message: Callable[[Any, Any], object] | None = None,
         websocket: Any = None,
         failed: Callable[[BaseException], object] | None = None,
+        get_ident: Callable[[], int] | None = None,
     ) -> None:
+        self._get_ident = get_ident
+        self._thread = 0 if get_ident is None else get_ident()
         self._traffic: Traffic = connection.traffic
         self._decoder = connection.decoder
         self._connection: Any = connection
@@ -213,6 +236,7 @@ class Lane:
         if not traffic.in_order or traffic.has_more or traffic.untimed or channel is None:
             return False
         traffic.hear(self._clock())
+        traffic.bytes_in += size
         messages: list[Any] = []
         try:
             rest = self._decoder.receive(buffer, size, messages)
@@ -225,6 +249,7 @@ class Lane:
         if not messages:
             return True
         full = False
+        traffic.messages_in += len(messages)
         self.corked = self.heard = True
         try:
             if self._on_message is not None:
@@ -288,6 +313,8 @@ class Lane:
     def _is_free(self) -> bool:
         """Nothing unusual is going on, and everything before has left, or is gathered here."""
         traffic, transport = self._traffic, self._transport
+        if self._get_ident is not None and self._get_ident() != self._thread:
+            return False
         if not traffic.plain or traffic.queued != traffic.handed or self._channel is None:
             return False
         if transport is not None:
@@ -302,6 +329,7 @@ class Lane:
         if self._masks or not self._is_free():
             return False
         self._gather(frame)
+        self._count()
         self._leave(separate=len(frame) >= _SEPARATE_FROM and self._transport is not None)
         return True
 
@@ -320,6 +348,7 @@ class Lane:
             self._gather(payload)
         else:
             self._gather(self._encode_frame(opcode, payload, True, False, key))
+        self._count()
         self._leave(separate)
         return True
 
@@ -339,6 +368,11 @@ class Lane:
         self._size += len(piece)
         self._traffic.queued += len(piece)
         self._traffic.handed += len(piece)
+
+    def _count(self) -> None:
+        """A message has gone, in one frame."""
+        self._traffic.frames_out += 1
+        self._traffic.messages_out += 1
 
     def flush(self) -> None:
         """Write what was gathered."""
@@ -755,6 +789,8 @@ class Inbox(ReceiveQueue):
             given whether the reader is an ``async for``. Its ``has_room`` is called when it was full and is not any
             more, or is empty and was ``watched``. (An object and not two functions, because bound methods are objects,
             too, and take 64 bytes each.)
+        get_ident: names the thread that calls; its ``check_caller`` is asked about a reader in another one than this.
+            None where nobody cares.
 
     Attributes:
         turns: how often a reader got a message, or began to wait for one.
@@ -767,10 +803,12 @@ class Inbox(ReceiveQueue):
         "_cancelled_error",
         "_context",
         "_current_task",
+        "_get_ident",
         "_loop",
         "_message",
         "_owner",
         "_task",
+        "_thread",
         "_waiting",
         "turns",
     )
@@ -783,8 +821,11 @@ class Inbox(ReceiveQueue):
         current_task: Callable[[Any], Any],
         cancelled_error: type[BaseException],
         owner: Any,
+        get_ident: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(max_items, max_bytes)
+        self._get_ident = get_ident
+        self._thread = 0 if get_ident is None else get_ident()
         self._loop = loop
         self._current_task = current_task
         self._cancelled_error = cancelled_error
@@ -907,6 +948,8 @@ class Receive:
         if self._begun:
             self.close()
             inbox.result()
+        elif inbox._get_ident is not None and inbox._get_ident() != inbox._thread:
+            inbox._owner.check_caller("recv")
         if inbox._waiting:
             name = getattr(inbox.reader, "get_name", str)()
             raise RuntimeError(f"recv() is already waiting in {name}; a WebSocket has one reader at a time")

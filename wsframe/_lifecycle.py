@@ -202,6 +202,7 @@ class Lifecycle:
         self.traffic.queued += before.traffic.queued
         self.traffic.handed = before.traffic.handed
         self.traffic.unsent = before.traffic.unsent
+        self.traffic.bytes_in = before.traffic.bytes_in
         self._now = before._now
         self.traffic.last_received = before.traffic.last_received
         self._eof = before._eof
@@ -239,6 +240,12 @@ class Lifecycle:
         else:
             self._out.append(data)
         self.traffic.queue(len(data))
+
+    def _write_on(self, data: bytes) -> None:
+        """As ``_write``, for what belongs to the frame that was begun with it."""
+        assert self._out is not None
+        self._out.append(data)
+        self.traffic.queued += len(data)
 
     def _drop_output(self) -> None:
         """Throw away what was not handed out."""

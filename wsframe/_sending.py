@@ -145,6 +145,8 @@ class Sending(Lifecycle):
         self._queue(
             opcode if first else Opcode.CONTINUATION, payload, final, first and self._fragment_compressed
         )
+        if not first:
+            self.traffic.messages_out -= 1
         self._touch()
 
     def send_prepared(self, message: PreparedMessage) -> None:
@@ -221,7 +223,7 @@ class Sending(Lifecycle):
         self._check_open()
         data = self._random_bytes(4) if payload is None else _copy(payload)
         self._check_cap()
-        self._queue(Opcode.PING, data)
+        self._queue_control(Opcode.PING, data)
         self._keepalive.sent(data, now)
         if now is None:
             self.traffic.untimed = True
@@ -237,7 +239,7 @@ class Sending(Lifecycle):
         self._check_open()
         data = _copy(payload)
         self._check_cap()
-        self._queue(Opcode.PONG, data)
+        self._queue_control(Opcode.PONG, data)
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
         """Start the closing handshake (s7.1.2). Idempotent: only the first Close is ever sent.
@@ -256,7 +258,7 @@ class Sending(Lifecycle):
 
     def _queue_close(self, code: int | None, reason: str) -> None:
         payload = b"" if code is None else code.to_bytes(2, "big") + reason.encode()
-        self._queue(Opcode.CLOSE, payload)
+        self._queue_control(Opcode.CLOSE, payload)
         self._close_queued = CloseFrame(CloseCode.NO_STATUS_RCVD.value if code is None else int(code), reason)
         self._advance(Fact.CLOSE_QUEUED)
 
@@ -266,7 +268,7 @@ class Sending(Lifecycle):
         size = len(payload) + _PONG_OVERHEAD[self.role]
         waiting = self._pongs_queued + self._pongs_handed
         if self._held_pong is None and waiting + size <= self.limits.max_pong_bytes:
-            self._queue(Opcode.PONG, payload)
+            self._queue_control(Opcode.PONG, payload)
             self._pongs_queued += size
         else:
             self._held_pong = payload
@@ -282,7 +284,7 @@ class Sending(Lifecycle):
             self._held_pong = None
         elif not self._pongs_handed or self._pongs_handed + size <= self.limits.max_pong_bytes:
             self._held_pong = None
-            self._queue(Opcode.PONG, payload)
+            self._queue_control(Opcode.PONG, payload)
             self._pongs_queued += size
         self._note_plain()
 
@@ -345,7 +347,7 @@ class Sending(Lifecycle):
         if not self.traffic.waits_over(self._hard_cap):
             return
         waiting = self.buffered
-        self._give_up_on_slow_peer()
+        self.give_up_on_slow_peer()
         raise SlowPeerError(
             f"{waiting} bytes wait for the peer, over write_hard_cap ({self.limits.write_hard_cap}):"
             " the connection is ending with 1013"
@@ -360,13 +362,18 @@ class Sending(Lifecycle):
             if key is None and len(data) >= _SEPARATE_FROM:
                 data = data.encode() if isinstance(data, str) else data
                 self._write(encode_header(opcode, len(data), fin, rsv1))
-                self._write(data)
+                self._write_on(data)
             else:
                 self._write(encode_frame(opcode, data, fin, rsv1, key))
         except UnicodeEncodeError as exc:
             raise LocalProtocolError(_NOT_ENCODABLE.format(exc)) from exc
         except ValueError as exc:
             raise LocalProtocolError(str(exc)) from exc
+
+    def _queue_control(self, opcode: int, payload: bytes) -> None:
+        self._queue(opcode, payload)
+        # It was counted as one.
+        self.traffic.messages_out -= 1
 
     # Endings that begin with something we say.
 
@@ -388,8 +395,13 @@ class Sending(Lifecycle):
         self._verdict(Transport.SHUTDOWN_WRITE)
         self._linger()
 
-    def _give_up_on_slow_peer(self) -> None:
-        """Drop what was not begun: the peer shall learn why rather than get more of what it does not take."""
+    def give_up_on_slow_peer(self) -> None:
+        """The peer does not take what it is sent: end the connection with 1013 (SLOW_PEER). OPEN connections only.
+
+        What was not begun is dropped: the peer shall learn why rather than get more of what it does not take.
+        """
+        if self.state is not State.OPEN:
+            return
         self._drop_output()
         self._fail(Cause.SLOW_PEER, CloseCode.TRY_AGAIN_LATER, "too slow to receive")
 

@@ -124,6 +124,11 @@ class Server(HandshakeEndpoint):
         judge = _negotiation(origins, subprotocols, require_subprotocol, extensions)
         return before.agree(handshake.request if request is None else request, judge)
 
+    @property
+    def status(self) -> int | None:
+        """The HTTP status of the answer that the peer got; None as long as there is none."""
+        return self._handshake.status
+
     def accept(
         self,
         *,
@@ -262,7 +267,7 @@ def _negotiation(
 class _ServerHandshake(Lifecycle):
     """Until the request is answered."""
 
-    __slots__ = ("_continued", "_early", "_negotiate", "_reader", "handshake", "request")
+    __slots__ = ("_continued", "_early", "_negotiate", "_reader", "handshake", "request", "status")
 
     def __init__(
         self,
@@ -277,6 +282,7 @@ class _ServerHandshake(Lifecycle):
         self._continued = False
         self.request: Request | None = None
         self.handshake: Handshake | None = None
+        self.status: int | None = None
         self._timers.start(Timer.OPEN, self.timeouts.open)
         self.traffic.untimed = True
 
@@ -362,6 +368,7 @@ class _ServerHandshake(Lifecycle):
     def send_response(self, response: Response) -> None:
         method = self.request.method if self.request is not None else "GET"
         self._write(encode_response(response, request_method=method))
+        self.status = response.status
 
     def opened(self) -> None:
         """The `Connection` has taken over."""

@@ -44,6 +44,8 @@ class CommonOptions:
     subprotocols: SubprotocolChoice
     require_subprotocol: bool
     on_end: OnEnd | None
+    #: Give out messages in pieces.
+    stream: bool = False
     #: Who is believed when it says whose request it passes on.
     trusted_proxies: TrustedProxies | None = None
     #: Only the answer to a request says what it is judged by.
@@ -60,7 +62,12 @@ class CommonOptions:
     def new_endpoint(self) -> Server:
         """The sans-IO side of a new connection."""
         if self.judges_late or self.trusted_proxies is not None:
-            return Server(origins=ANY_ORIGIN, limits=self.settings.limits, timeouts=self.settings.timeouts)
+            return Server(
+                origins=ANY_ORIGIN,
+                limits=self.settings.limits,
+                timeouts=self.settings.timeouts,
+                stream=self.stream,
+            )
         return Server(
             origins=self.origins,
             subprotocols=self.subprotocols,
@@ -68,6 +75,7 @@ class CommonOptions:
             extensions=self.settings.extensions,
             limits=self.settings.limits,
             timeouts=self.settings.timeouts,
+            stream=self.stream,
         )
 
     def judge(self, endpoint: Server, remote_address: Any, scheme: str) -> Request | None:

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from .._backend import ReceiveQueue
+from .._backend import MessageChunk, ReceiveQueue
 from .._connection import Connection
 from .._enums import Role, State
 from .._events import Disconnected, Event, Message, PongReceived
 from .._frames import PreparedMessage
 from .._http import Request, Response
 
-__all__ = ["BytesLike", "WebSocketBase", "check_message", "queue_message"]
+__all__ = [
+    "MESSAGE_TYPES",
+    "BytesLike",
+    "WebSocketBase",
+    "check_message",
+    "check_piece",
+    "converted",
+    "queue_message",
+]
 
 BytesLike = bytes | bytearray | memoryview
 
+#: What is a whole message.
+MESSAGE_TYPES = (str, bytes, bytearray, memoryview, PreparedMessage)
+
 PongT = TypeVar("PongT")
+
+
+class Record(Protocol):
+    """What a server has of each of its connections."""
+
+    id: int
+
+    def ended(self, ending: Disconnected) -> None:
+        """It has ended. Called once."""
 
 
 class WebSocketBase(Generic[PongT]):
@@ -28,24 +48,31 @@ class WebSocketBase(Generic[PongT]):
         ending: how the connection ended; None while it has not.
     """
 
-    __slots__ = ("_connection", "_on_end", "_pongs", "_queue", "ending", "request", "response")
+    __slots__ = ("_connection", "_pongs", "_queue", "_record", "ending", "request", "response")
 
     _queue: ReceiveQueue
+    # An object and no function, because a bound method is one, too. None on a client.
+    _record: Record | None
 
     def __init__(
         self,
         connection: Connection,
         request: Request,
         response: Response | None,
-        on_end: Callable[[Disconnected], None] | None,
+        record: Record | None,
     ) -> None:
         self.request = request
         self.response = response
         self.ending: Disconnected | None = None
-        self._on_end = on_end
+        self._record = record
         self._connection = connection
         # By payload: those who wait for the pongs, in the order of the pings; None while nobody does.
         self._pongs: dict[bytes, PongT] | None = None
+
+    @property
+    def id(self) -> int:
+        """Its number on its server, which no other connection of that server ever has; 0 on a client."""
+        return 0 if self._record is None else self._record.id
 
     @property
     def role(self) -> Role:
@@ -68,7 +95,7 @@ class WebSocketBase(Generic[PongT]):
         return self._connection.latency
 
     @property
-    def buffered(self) -> int:
+    def buffered_bytes(self) -> int:
         """Bytes of what was sent that still wait to be written."""
         return self._connection.buffered
 
@@ -96,6 +123,11 @@ class WebSocketBase(Generic[PongT]):
         """Take the core's events."""
         for event in events:
             if isinstance(event, Message):
+                self._connection.traffic.messages_in += 1
+                self._queue.put(event)
+            elif isinstance(event, MessageChunk):
+                # The last one makes it a message.
+                self._connection.traffic.messages_in += event.final
                 self._queue.put(event)
             elif isinstance(event, PongReceived):
                 self._settle_pongs(event)
@@ -103,9 +135,8 @@ class WebSocketBase(Generic[PongT]):
                 self.ending = event
                 self._finish(event)
                 self._pongs = None
-                on_end, self._on_end = self._on_end, None
-                if on_end is not None:
-                    on_end(event)
+                if self._record is not None:
+                    self._record.ended(event)
 
     def _settle_pongs(self, event: PongReceived) -> None:
         pongs = self._pongs
@@ -143,8 +174,38 @@ def check_message(message: object) -> None:
     Raises:
         TypeError: it is something else.
     """
-    if not isinstance(message, (str, bytes, bytearray, memoryview, PreparedMessage)):
+    if not isinstance(message, MESSAGE_TYPES):
         raise TypeError(f"a message is a str, bytes-like or a PreparedMessage, not {type(message).__name__}")
+
+
+def check_piece(piece: object, like: object = None) -> None:
+    """The pieces of one message are all ``str``, or all bytes-like.
+
+    Args:
+        piece: one of them.
+        like: the first one; None if this is the first.
+
+    Raises:
+        TypeError: it is neither, or of the other kind.
+    """
+    if not isinstance(piece, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"a piece of a message is a str or bytes-like, not {type(piece).__name__}")
+    if like is not None and isinstance(piece, str) is not isinstance(like, str):
+        raise TypeError(
+            "the pieces of one message are all str or all bytes-like, but"
+            f" {type(piece).__name__} came after {type(like).__name__}"
+        )
+
+
+def converted(message: str | bytes, decode: bool) -> str | bytes:
+    """A message that was received as ``str``, or as ``bytes``.
+
+    Raises:
+        UnicodeDecodeError: that cannot be made a ``str``.
+    """
+    if isinstance(message, str):
+        return message if decode else message.encode()
+    return message.decode() if decode else message
 
 
 def queue_message(connection: Connection, message: str | BytesLike | PreparedMessage) -> None:

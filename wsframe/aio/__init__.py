@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._adapter._answers import Accept
+from .._adapter._broadcast import BroadcastResult
 from .._adapter._exceptions import (
     ConnectError,
     ConnectionClosed,
@@ -16,26 +17,32 @@ from .._adapter._exceptions import (
 )
 from .._adapter._forwarded import TrustedProxies
 from .._adapter._proxy import InvalidProxy
+from .._adapter._registry import ConnectionInfo, ServerStats
 from .._adapter._retry import RetryPolicy
 from .._adapter._routing import Route, Router
+from .._adapter._trace import TracedFrame, TracedHead
 from ._application import Application
+from ._broadcast import Broadcast, broadcast
 from ._channel import Tap
 from ._client import connect
 from ._components import AddressBlockList, ApplicationWrapper, Counting, KeepAlive, OriginCheck
 from ._server import Server, serve
-from ._websocket import WebSocket, broadcast
+from ._websocket import WebSocket
 
 __all__ = [
     "Accept",
     "AddressBlockList",
     "Application",
     "ApplicationWrapper",
+    "Broadcast",
+    "BroadcastResult",
     "ConnectError",
     "ConnectLost",
     "ConnectTimeout",
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "ConnectionInfo",
     "Counting",
     "HandshakeInvalid",
     "HandshakeRejected",
@@ -47,7 +54,10 @@ __all__ = [
     "Route",
     "Router",
     "Server",
+    "ServerStats",
     "Tap",
+    "TracedFrame",
+    "TracedHead",
     "TrustedProxies",
     "WebSocket",
     "broadcast",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._adapter._answers import Answer
 from .._backend import Lane
@@ -16,13 +16,19 @@ from ._channel import Channel, logger
 from ._transports import NO_INBOX
 from ._websocket import WebSocket
 
+if TYPE_CHECKING:
+    from ._serving import ServerConnection
+
 __all__ = [
+    "NO_STREAM",
     "Application",
     "ApplicationWebSocket",
     "check_application",
     "check_handler",
     "has_own_on_request",
 ]
+
+NO_STREAM = "stream is for those who call recv_stream(), and an Application gets whole messages"
 
 
 class Application:
@@ -90,10 +96,10 @@ class ApplicationWebSocket(WebSocket):
         connection: Connection,
         request: Request,
         response: Response | None = None,
-        on_end: Callable[[Disconnected], None] | None = None,
+        record: ServerConnection | None = None,
     ) -> None:
         self._application = application
-        super().__init__(channel, connection, request, response, on_end)
+        super().__init__(channel, connection, request, response, record)
         # Until the application has closed it, or failed.
         self._is_listening = True
         # A message has come since there was last room for answers.
@@ -117,7 +123,7 @@ class ApplicationWebSocket(WebSocket):
         except (Exception, asyncio.CancelledError) as exc:
             self._fail(exc)
 
-    async def recv(self) -> NoReturn:
+    async def recv(self, decode: bool | None = None) -> NoReturn:
         """Nothing can be received here.
 
         Raises:
@@ -157,6 +163,7 @@ class ApplicationWebSocket(WebSocket):
             if not isinstance(event, Message):
                 super().handle_events([event])
             elif self._is_listening:
+                self._connection.traffic.messages_in += 1
                 self._is_asking = True
                 try:
                     on_message(self, event.data)
@@ -193,8 +200,12 @@ def check_application(application: Application) -> None:
             raise TypeError(f"{name} must be a plain function: nobody would await it; it can start a task")
 
 
-def check_handler(handler: object) -> None:
+def check_handler(handler: object, *, stream: bool = False) -> None:
     """Find out before it is called whether it can be.
+
+    Args:
+        handler: what somebody wants to have called.
+        stream: messages come in pieces.
 
     Raises:
         TypeError: it is no handler, and no Application that is in order.
@@ -203,6 +214,8 @@ def check_handler(handler: object) -> None:
         raise TypeError(f"not the class is needed but an object of it: {handler.__name__}()")
     if isinstance(handler, Application):
         check_application(handler)
+        if stream:
+            raise TypeError(NO_STREAM)
     elif not callable(handler):
         raise TypeError(f"a handler is a coroutine function or an Application, not {handler!r}")
 

@@ -71,7 +71,6 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
         "_more_waits",
         "_most_gathered",
         "_on_connected",
-        "_plain",
         "_room_waiters",
         "_secure",
         "_securing",
@@ -106,7 +105,7 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
         self._most_gathered = min(_MOST_GATHERED, limits.write_hard_cap)
         self._secure = self._securing = securing
         # Below TLS: the transport that has its own buffer.
-        self._plain: asyncio.Transport | None = None
+        self._plain = None
         # What came in plain before start_tls had begun, and through TLS before it had returned.
         self.before_tls = b""
         self._early = b""
@@ -264,6 +263,12 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
         if not self._corked:
             self.advance_soon()
 
+    def has_room(self) -> bool:
+        """Whether what is sent now need not wait. What was gathered is no reason: that is written first."""
+        if self.endpoint.buffered > self._limits.write_high_water and self.transport is not None:
+            self._flush(self.transport)
+        return not self.congested
+
     def update_reading(self) -> None:
         """Read while there is room for messages; while ending, always: the peer's Close has to be found."""
         transport = self.transport
@@ -303,6 +308,11 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
                 break
             await self._resumed()
 
+    @property
+    def takes_no_more(self) -> bool:
+        """More is waiting in the transport than the high-water mark."""
+        return self._write_paused
+
     # Inside.
 
     async def _resumed(self) -> None:
@@ -313,13 +323,6 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
             await waiter
         finally:
             self._room_waiters = tuple([other for other in self._room_waiters if other is not waiter])
-
-    def _is_closing(self) -> bool:
-        """The transport is, or the one below its TLS, which has failed and not said so yet."""
-        transport, plain = self.transport, self._plain
-        return (transport is not None and transport.is_closing()) or (
-            plain is not None and plain.is_closing()
-        )
 
     def _use(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -346,6 +349,7 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
     def _receive(self, data: memoryview | bytes) -> None:
         if self._tap is not None:
             self._tap.received(data)
+        self.endpoint.traffic.bytes_in += len(data)
         self._deliver(self.endpoint.receive_data, data, self._clock())
 
     def _deliver(self, source: Callable[..., list[Event]], *arguments: Any) -> None:
@@ -431,13 +435,6 @@ class Channel(LaneHost, asyncio.BufferedProtocol):
                     # Python 3.12 and 3.13 have releases whose writelines() forgets the high-water mark; this looks.
                     self._set_water_marks(draining=self._draining)
         self._tell_unsent(transport)
-
-    def _tell_unsent(self, transport: asyncio.Transport) -> None:
-        if not transport.is_closing():
-            size = transport.get_write_buffer_size()
-            if self._plain is not None:
-                size += self._plain.get_write_buffer_size()
-            self.endpoint.unsent(size)
 
     def _obey(self, transport: asyncio.Transport) -> None:
         if self.reading_is_paused:

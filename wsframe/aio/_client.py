@@ -14,18 +14,21 @@ from .._adapter._owner import ClientOpening
 from .._adapter._redirect import Redirects, check_max_redirects
 from .._adapter._retry import RetryPolicy
 from .._adapter._settings import ConnectionOptions, Settings, settings_for
+from .._adapter._trace import Trace, check_trace
 from .._client import USER_AGENT, Client
 from .._enums import Cause, Role
 from .._events import Disconnected, Event, Opened
 from .._http import Headers, Response
 from .._negotiate import HeaderItems
 from .._uri import WebSocketURI
-from ._application import Application, ApplicationWebSocket, check_application
+from ._application import NO_STREAM, Application, ApplicationWebSocket, check_application
 from ._channel import Channel, Tap
 from ._dial import LocalAddress
 from ._reconnect import OnConnected, Reconnecting, check_reconnecting
 from ._route import route_for
+from ._streaming import websocket_class
 from ._tls import start_tls
+from ._trace import tap_for
 from ._transports import own_transport, owns
 from ._websocket import WebSocket
 
@@ -66,10 +69,13 @@ class connect:  # noqa: N801
         max_redirects: how many redirects are followed, all of them within ``open_timeout``. From wss to ws none is, and
             credentials do not go along to another origin.
         tap: hears the bytes of both directions from the opening handshake on, inside TLS; see `Tap`.
+        stream: receive messages in pieces as they come; see ``WebSocket.recv_stream``. Not with an `Application`.
         retry: when ``async for`` connects again, how soon, and when it gives up.
         on_connected: a function, or coroutine function, that ``async for`` calls with every new `WebSocket` before the
             block gets it: to subscribe, say. If it raises an exception, the connection is closed with 1011 and the
             exception comes out of the loop, unless it is that of the end of this very connection.
+        trace: called with a `TracedHead` for the request and the response, and a `TracedFrame` for each frame. Not
+            together with ``tap``.
         options: see ``ConnectionOptions``.
 
     Attributes:
@@ -104,13 +110,20 @@ class connect:  # noqa: N801
         proxy: str | Literal[True] | None = True,
         max_redirects: int = 0,
         tap: Tap | None = None,
+        stream: bool = False,
         retry: RetryPolicy | None = None,
         on_connected: OnConnected | None = None,
+        trace: Trace | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         if application is not None:
             check_application(application)
+            if stream:
+                raise TypeError(NO_STREAM)
         check_reconnecting(retry, on_connected)
+        check_trace(trace)
+        if tap is not None and trace is not None:
+            raise TypeError("tap and trace cannot be used together: a tap hears all that trace could tell")
         self._settings: Settings = settings_for(Role.CLIENT, options)
         self._route = route_for(
             sock=sock, unix_path=unix_path, family=family, local_addr=local_addr, proxy=proxy
@@ -123,6 +136,7 @@ class connect:  # noqa: N801
         self._origin = origin
         self._subprotocols = subprotocols
         self._user_agent = user_agent
+        self._stream = stream
         # What is wrong with the arguments is said at once.
         self._endpoint: Client | None = self._new_endpoint(uri, self._headers)
         self._uri = self._endpoint.uri
@@ -135,6 +149,7 @@ class connect:  # noqa: N801
         self._ssl = ssl
         self._server_hostname = server_hostname
         self._tap = tap
+        self._trace = trace
         self._retry = retry
         self._on_connected = on_connected
         self._used = False
@@ -230,10 +245,13 @@ class connect:  # noqa: N801
             user_agent=self._user_agent,
             limits=settings.limits,
             timeouts=settings.timeouts,
+            stream=self._stream,
         )
 
     def _new_opening(self, endpoint: Client) -> _Opening:
-        return _Opening(endpoint, self._settings, self._tap, self._application)
+        # What a trace has read of one connection is nothing to the next.
+        tap = tap_for(self._trace, 0, is_server=False) if self._tap is None else self._tap
+        return _Opening(endpoint, self._settings, tap, self._application)
 
 
 class _Opening(ClientOpening[WebSocket]):
@@ -263,7 +281,7 @@ class _Opening(ClientOpening[WebSocket]):
         response = Response(101, headers=opened.headers)
         application, request = self._application, self.endpoint.request
         if application is None:
-            self._websocket = WebSocket(self.channel, connection, request, response)
+            self._websocket = websocket_class(connection)(self.channel, connection, request, response)
         else:
             self._websocket = websocket = ApplicationWebSocket(
                 application, self.channel, connection, request, response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Protocol
 
 from .._backend import CodecError, Frame, Lane, encode_frame, encode_header
@@ -30,10 +31,22 @@ class Tap(Protocol):
 class LaneHost:
     """Base of ``Channel``."""
 
-    __slots__ = ("_clock", "_corked", "_loop", "_tap", "_write_over", "endpoint", "lane", "lost", "transport")
+    __slots__ = (
+        "_clock",
+        "_corked",
+        "_loop",
+        "_plain",
+        "_tap",
+        "_write_over",
+        "endpoint",
+        "lane",
+        "lost",
+        "transport",
+    )
 
     endpoint: Client | Server | Connection
     transport: asyncio.Transport | None
+    _plain: asyncio.Transport | None
     lane: Lane | None
     lost: bool
     _loop: asyncio.AbstractEventLoop
@@ -75,9 +88,14 @@ class LaneHost:
             on_message=on_message,
             websocket=websocket,
             failed=failed,
+            get_ident=get_ident,
         )
         self.lane.cork(self._corked)
         return self.lane
+
+    def now(self) -> float:
+        """The time in seconds, on the clock of the endpoint."""
+        return self._clock()
 
     def take_decoded(self, messages: list[Event], rest: Frame | Exception | None) -> None:
         """The lane has found something out of the ordinary."""
@@ -103,6 +121,20 @@ class LaneHost:
         if transport.get_write_buffer_size():
             self.tell_unsent()
 
+    def _is_closing(self) -> bool:
+        """The transport is, or the one below its TLS, which has failed and not said so yet."""
+        transport, plain = self.transport, self._plain
+        return (transport is not None and transport.is_closing()) or (
+            plain is not None and plain.is_closing()
+        )
+
+    def _tell_unsent(self, transport: asyncio.Transport) -> None:
+        if not transport.is_closing():
+            size = transport.get_write_buffer_size()
+            if self._plain is not None:
+                size += self._plain.get_write_buffer_size()
+            self.endpoint.unsent(size)
+
     # What a channel has.
 
     def fail(self, exc: BaseException) -> None:
@@ -110,12 +142,6 @@ class LaneHost:
         raise NotImplementedError
 
     def _deliver(self, source: Callable[..., list[Event]], *arguments: Any) -> None:
-        raise NotImplementedError
-
-    def _is_closing(self) -> bool:
-        raise NotImplementedError
-
-    def _tell_unsent(self, transport: asyncio.Transport) -> None:
         raise NotImplementedError
 
     def _schedule(self) -> None:

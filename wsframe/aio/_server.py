@@ -9,16 +9,18 @@ import ssl as ssl_module
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Unpack
 
-from .._adapter._addresses import HostLike, PathLike, addresses_for
+from .._adapter._addresses import Addresses, HostLike, PathLike, addresses_for
 from .._adapter._forwarded import TrustedProxies, proxies_for
 from .._adapter._routing import Router, routed
 from .._adapter._serving import CLOSE_MARGIN, OnEnd
 from .._adapter._settings import ConnectionOptions, settings_for
+from .._adapter._trace import Trace, check_trace
 from .._enums import Cause, Role
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
 from ._application import Application, check_handler, has_own_on_request
 from ._listen import Listener, LoopListener, listen
+from ._registry import ServerRegistry
 from ._serving import Handler, OnRequest, ServerOptions, Serving
 from ._transports import owns
 
@@ -28,12 +30,15 @@ __all__ = ["Server", "serve"]
 _HANDLER_GRACE = 1.0
 
 
-class Server:
+class Server(ServerRegistry):
     """A running server. Made by `serve`."""
 
-    def __init__(self, serving: Serving, listener: Listener | LoopListener) -> None:
+    def __init__(self, serving: Serving) -> None:
+        super().__init__(serving.registry)
+        serving.server = self
         self._serving = serving
-        self._listener = listener
+        # None until it listens everywhere. Connections may come before, and they have a server as well.
+        self._listener: Listener | LoopListener | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closers: set[asyncio.Task[Any] | None] = set()
         self._closed = asyncio.Event()
@@ -41,7 +46,7 @@ class Server:
     @property
     def sockets(self) -> tuple[socket_module.socket, ...]:
         """The listening sockets; none once it is closing."""
-        return tuple(self._listener.sockets)
+        return () if self._listener is None else tuple(self._listener.sockets)
 
     @property
     def is_closing(self) -> bool:
@@ -72,7 +77,8 @@ class Server:
         pack_close(code, reason, Role.SERVER)
         self._closers.add(asyncio.current_task())
         if self._closing is None:
-            self._listener.close()
+            if self._listener is not None:
+                self._listener.close()
             self._serving.close_connections(code, reason)
             loop = asyncio.get_running_loop()
             if timeout is None:
@@ -80,6 +86,24 @@ class Server:
             self._closing = loop.create_task(self._close(loop.time() + timeout))
         await asyncio.shield(self._closing)
         return self._serving.ended.copy()
+
+    async def _listen(self, addresses: Addresses) -> None:
+        """Accept connections from now on. For `serve`.
+
+        Raises:
+            OSError: one of the addresses cannot be listened on.
+        """
+        serving, loop = self._serving, asyncio.get_running_loop()
+        accepted = serving.accept if serving.options.ssl is None and owns(loop) else None
+        try:
+            self._listener = await listen(loop, addresses, serving.new_protocol, accepted)
+        except BaseException:
+            # What came to one address before another could not be had.
+            serving.close_connections(1001, "")
+            raise
+        if self.is_closing:
+            # A handler was quicker.
+            self._listener.close()
 
     async def _close(self, deadline: float) -> None:
         loop = asyncio.get_running_loop()
@@ -138,6 +162,9 @@ class serve:  # noqa: N801
         on_end: called once for every connection, a WebSocket or not, with its `Request` (or None), the peer's address
             and its ending.
         handler_cancellation: cancel a handler whose connection has ended. (One that waits in ``recv`` is told there.)
+        stream: receive messages in pieces as they come; see ``WebSocket.recv_stream``. Not with an `Application`.
+        trace: called with what goes through every connection: a `TracedHead` for each request and response, a
+            `TracedFrame` for each frame. For finding out what happens: it makes everything slower.
         options: see ``ConnectionOptions``.
 
     Raises:
@@ -164,15 +191,17 @@ class serve:  # noqa: N801
         trusted_proxies: TrustedProxies | Iterable[str] = (),
         on_end: OnEnd | None = None,
         handler_cancellation: bool = False,
+        stream: bool = False,
+        trace: Trace | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         router = handler if isinstance(handler, Router) else None
         if router is not None:
             for routed_to in router.handlers:
-                check_handler(routed_to)
+                check_handler(routed_to, stream=stream)
             on_request = routed(router, on_request)
         else:
-            check_handler(handler)
+            check_handler(handler, stream=stream)
         if isinstance(handler, Application):
             if handler_cancellation:
                 raise TypeError("handler_cancellation is for handlers, and an Application is none")
@@ -180,6 +209,7 @@ class serve:  # noqa: N801
                 if on_request is not None:
                     raise TypeError("on_request is there twice: as an argument and in the Application")
                 on_request = handler.on_request
+        check_trace(trace)
         self._addresses = addresses_for(
             host,
             port,
@@ -201,6 +231,8 @@ class serve:  # noqa: N801
             trusted_proxies=proxies_for(trusted_proxies),
             on_end=on_end,
             handler_cancellation=handler_cancellation,
+            stream=stream,
+            trace=trace,
         )
         # What is wrong with them shall be known now, and not when the first client comes.
         self._options.check()
@@ -210,11 +242,9 @@ class serve:  # noqa: N801
         return self._start().__await__()
 
     async def _start(self) -> Server:
-        serving = Serving(self._options)
-        loop = asyncio.get_running_loop()
-        accepted = serving.accept if self._options.ssl is None and owns(loop) else None
-        listener = await listen(loop, self._addresses, serving.new_protocol, accepted)
-        return Server(serving, listener)
+        server = Server(Serving(self._options))
+        await server._listen(self._addresses)
+        return server
 
     async def __aenter__(self) -> Server:
         self._server = await self._start()

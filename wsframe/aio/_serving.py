@@ -11,12 +11,14 @@ import socket as socket_module
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._adapter._answers import Accept, Answer
 from .._adapter._conduct import answer_failure, is_end_of
 from .._adapter._owner import Opening
+from .._adapter._registry import Registry
 from .._adapter._serving import CommonOptions
+from .._adapter._trace import Trace
 from .._connection import Connection
 from .._enums import Cause, State
 from .._events import Disconnected, Event, Opened, RequestReceived
@@ -24,11 +26,16 @@ from .._http import Request
 from .._server import Server
 from ._application import Application, ApplicationWebSocket, check_handler
 from ._channel import Channel, logger
+from ._streaming import websocket_class
 from ._tls import start_tls
+from ._trace import tap_for
 from ._transports import own_transport
 from ._websocket import WebSocket
 
-__all__ = ["Handler", "OnRequest", "ServerOptions", "Serving"]
+if TYPE_CHECKING:
+    from ._server import Server as RunningServer
+
+__all__ = ["Handler", "OnRequest", "ServerConnection", "ServerOptions", "Serving"]
 
 Handler: TypeAlias = Callable[[WebSocket], Awaitable[None]]
 OnRequest: TypeAlias = Callable[[Request], "Answer | Awaitable[Answer]"]
@@ -43,18 +50,26 @@ class ServerOptions(CommonOptions):
     ssl: ssl_module.SSLContext | None
     on_request: OnRequest | None
     handler_cancellation: bool
+    trace: Trace | None
 
 
 class Serving:
-    """The connections of a server, and the tasks that run for them."""
+    """The connections of a server, and the tasks that run for them.
+
+    Attributes:
+        server: the server itself, which has made known that it has these.
+        registry: its connections.
+    """
+
+    server: RunningServer
 
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
+        self.registry: Registry[ServerConnection, WebSocket] = Registry()
         self.ended: collections.Counter[Cause] = collections.Counter()
         self.closing = False
         #: The longest that any connection may take to close, in seconds.
         self.close_timeout = options.settings.timeouts.close
-        self._connections: set[ServerConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         # One for all of them, and one context, which does not matter to it.
         self._forget_task = self._tasks.discard
@@ -74,14 +89,14 @@ class Serving:
 
     def remember(self, connection: ServerConnection) -> None:
         """A connection was made. (asyncio forgets those that it has accepted when the listener is closed.)"""
-        self._connections.add(connection)
+        self.registry.add(connection)
         self._empty.clear()
 
     def forget(self, connection: ServerConnection, ending: Disconnected) -> None:
         """A connection has ended."""
-        self._connections.discard(connection)
+        self.registry.remove(connection, ending)
         self.ended[ending.cause] += 1
-        if not self._connections:
+        if not len(self.registry):
             self._empty.set()
 
     def shared(self, local_address: Any) -> Any:
@@ -100,7 +115,7 @@ class Serving:
         """Begin to end all connections, in whatever state they are; those that come now are refused."""
         self.closing = True
         self.ended.clear()
-        for connection in list(self._connections):
+        for connection in self.registry.records:
             connection.close(code, reason)
 
     async def wait_empty(self, deadline: float) -> None:
@@ -109,7 +124,7 @@ class Serving:
             async with asyncio.timeout_at(deadline):
                 await self._empty.wait()
         except TimeoutError:
-            for connection in list(self._connections):
+            for connection in self.registry.records:
                 connection.abort()
             await self._empty.wait()
 
@@ -134,9 +149,10 @@ class Serving:
 class ServerConnection(Opening):
     """One connection from accept to its end; owns the channel until there is a `WebSocket`."""
 
-    __slots__ = ("_remote_address", "_request", "_serving", "channel")
+    __slots__ = ("_remote_address", "_request", "_serving", "channel", "id")
 
     def __init__(self, serving: Serving) -> None:
+        self.id = serving.registry.new_id()
         self._serving = serving
         self._remote_address: Any = None
         # What the endpoint has got, as it was before proxies passed it on. The endpoint is not kept once it is open.
@@ -147,11 +163,42 @@ class ServerConnection(Opening):
             serving.options.settings.limits,
             securing=serving.options.ssl is not None,
             on_connected=self._connected,
+            tap=tap_for(serving.options.trace, self.id, is_server=True),
         )
+
+    @property
+    def server(self) -> RunningServer:
+        """Whose it is."""
+        return self._serving.server
+
+    @property
+    def registry(self) -> Registry[ServerConnection, WebSocket]:
+        """Where its server finds it."""
+        return self._serving.registry
 
     @property
     def _options(self) -> ServerOptions:
         return self._serving.options
+
+    @property
+    def endpoint(self) -> Server | Connection:
+        """The sans-IO side."""
+        endpoint = self.channel.endpoint
+        assert isinstance(endpoint, (Server, Connection))
+        return endpoint
+
+    @property
+    def websocket(self) -> WebSocket | None:
+        """What it has become, from the opening handshake to its end."""
+        owner = self.channel.owner
+        return owner if isinstance(owner, WebSocket) and owner.id == self.id else None
+
+    @property
+    def addresses(self) -> tuple[Any, Any]:
+        """The local one and the peer's, as sockets give them."""
+        transport = self.channel.transport
+        local = None if transport is None else transport.get_extra_info("sockname")
+        return local, self._remote_address
 
     @property
     def _opening(self) -> Server:
@@ -205,7 +252,7 @@ class ServerConnection(Opening):
             self._on_request()
         elif isinstance(event, Disconnected):
             self._on_disconnect(event)
-            self._finish(event)
+            self.ended(event)
 
     def give_up(self) -> None:
         """The application's code failed."""
@@ -244,7 +291,8 @@ class ServerConnection(Opening):
     def _answer(self, said: Answer) -> None:
         accept = said if isinstance(said, Accept) else None
         if accept is not None and accept.close is None:
-            check_handler(self._options.handler if accept.handler is None else accept.handler)
+            handler = self._options.handler if accept.handler is None else accept.handler
+            check_handler(handler, stream=self._options.stream)
         assert self._request is not None
         events = self._options.answer(self._opening, self._request, said)
         if events and isinstance(events[0], Opened):
@@ -264,29 +312,22 @@ class ServerConnection(Opening):
             self.channel.use_limits(connection.limits)
             self._serving.close_timeout = max(self._serving.close_timeout, connection.timeouts.close)
             if accept.close is not None:
-                self._turn_away(connection, request, accept.close)
+                turned_away = WebSocket(self.channel, connection, request, record=_TurnedAway(self))
+                turned_away.start_closing(*accept.close)
                 return
+        self.registry.opened(connection, self.channel.now())
         if isinstance(handler, Application):
-            told = ApplicationWebSocket(handler, self.channel, connection, request, on_end=self._finish)
+            told = ApplicationWebSocket(handler, self.channel, connection, request, record=self)
             self._introduce(told, accept)
             told.open()
             told.handle_events(rest)
         else:
-            websocket = WebSocket(self.channel, connection, request, on_end=self._finish)
+            websocket = websocket_class(connection)(self.channel, connection, request, record=self)
             self._introduce(websocket, accept)
             websocket.handle_events(rest)
             if accept is not None and accept.params:
                 handler = functools.partial(handler, **accept.params)
             self._serving.start(_run_handler(self._options, handler, websocket))
-
-    def _turn_away(self, connection: Connection, request: Request, close: tuple[int, str]) -> None:
-        """Open it only to close it: for the application it has never been a `WebSocket`."""
-
-        def on_end(ending: Disconnected) -> None:
-            self._on_disconnect(ending)
-            self._finish(ending)
-
-        WebSocket(self.channel, connection, request, on_end=on_end).start_closing(*close)
 
     def _introduce(self, websocket: WebSocket, accept: Accept | None) -> None:
         self._share_addresses(websocket)
@@ -309,9 +350,31 @@ class ServerConnection(Opening):
             except (Exception, asyncio.CancelledError):
                 logger.exception("on_disconnect raised an exception")
 
-    def _finish(self, ending: Disconnected) -> None:
+    def turned_away(self, ending: Disconnected) -> None:
+        """It has ended, and was opened only to be closed."""
+        self._on_disconnect(ending)
+        self.ended(ending)
+
+    def ended(self, ending: Disconnected) -> None:
+        """It has ended, whatever it was."""
         self._serving.forget(self, ending)
         self._options.report(self.request, self._remote_address, ending, logger)
+
+
+class _TurnedAway:
+    """Of a connection that is opened only to be closed: for the application it has never been a `WebSocket`."""
+
+    __slots__ = ("_connection",)
+
+    #: Nobody finds it.
+    id = 0
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+
+    def ended(self, ending: Disconnected) -> None:
+        """It has ended."""
+        self._connection.turned_away(ending)
 
 
 async def _run_handler(options: ServerOptions, handler: Handler, websocket: WebSocket) -> None:

@@ -13,18 +13,23 @@ import os
 import socket as socket_module
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from threading import get_ident
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
 
 from .. import _fastpath_py
+from .._adapter._exceptions import ConnectionClosedOK, closed_error
 from .._backend import Inbox, Lane, Receive, ReceiveQueue, SocketTransport
 from .._config import Limits
+from .._events import Disconnected
+from ._threads import remember_thread
 
 __all__ = [
     "NO_INBOX",
     "AnyInbox",
     "FutureInbox",
     "FutureReceive",
+    "Over",
     "as_own_transport",
     "clock_of",
     "is_known",
@@ -48,6 +53,7 @@ def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
     try:
         return _buffers[loop]
     except KeyError:
+        remember_thread(loop)
         buffer = _buffers[loop] = memoryview(bytearray(_BUFFER_SIZE))
         return buffer
 
@@ -108,6 +114,29 @@ class InboxOwner(Protocol):
     def has_room(self) -> None:
         """It was full and is not any more, or is empty and was watched."""
 
+    def check_caller(self, what: str) -> None:
+        """Another thread than the one that made the inbox calls ``what``: raise if it must not."""
+
+
+class Over:
+    """Owns what is left of an inbox, and tells its reader how the connection has ended."""
+
+    __slots__ = ("_ending",)
+
+    def __init__(self, ending: Disconnected) -> None:
+        self._ending = ending
+
+    def why_over(self, iterating: bool) -> BaseException:
+        """What tells a reader so."""
+        error = closed_error(self._ending)
+        return StopAsyncIteration() if iterating and isinstance(error, ConnectionClosedOK) else error
+
+    def has_room(self) -> None:
+        """Nothing is read any more."""
+
+    def check_caller(self, what: str) -> None:
+        """What is left belongs to nobody."""
+
 
 class FutureInbox(ReceiveQueue):
     """What `Inbox` is, with futures: for loops that nobody has tried, where it is not known who can wake a task how."""
@@ -123,6 +152,7 @@ class FutureInbox(ReceiveQueue):
         self._future: asyncio.Future[None] | None = None
         self.reader: asyncio.Task[Any] | None = None
         self.turns = 0
+        self._thread = get_ident()
 
     def close(self, owner: InboxOwner) -> None:
         """Nothing comes any more: let go of the owner, and ask this one instead."""
@@ -148,9 +178,13 @@ class FutureInbox(ReceiveQueue):
 
     async def receive(self, iterating: bool = False) -> str | bytes:
         """Wait for a message, and give its data."""
-        if self.reader is not None:
-            name = self.reader.get_name()
-            raise RuntimeError(f"recv() is already waiting in {name}; a WebSocket has one reader at a time")
+        await self.wait(iterating)
+        data: str | bytes = self.get().data
+        return data
+
+    async def wait(self, iterating: bool) -> None:
+        """Wait until there is a message."""
+        self._check_reader()
         self.turns += 1
         if not self:
             self.reader = asyncio.current_task()
@@ -167,8 +201,13 @@ class FutureInbox(ReceiveQueue):
                     await self._future
             finally:
                 self._future = self.reader = None
-        data: str | bytes = self.get().data
-        return data
+
+    def _check_reader(self) -> None:
+        if get_ident() != self._thread:
+            self._owner.check_caller("recv")
+        if self.reader is not None:
+            name = self.reader.get_name()
+            raise RuntimeError(f"recv() is already waiting in {name}; a WebSocket has one reader at a time")
 
 
 class FutureReceive:
@@ -219,7 +258,7 @@ def new_inbox(loop: asyncio.AbstractEventLoop, limits: Limits, owner: InboxOwner
     """
     size = limits.receive_queue_messages, limits.receive_queue_bytes
     if is_known(loop):
-        return Inbox(*size, loop, asyncio.current_task, asyncio.CancelledError, owner)
+        return Inbox(*size, loop, asyncio.current_task, asyncio.CancelledError, owner, get_ident)
     return FutureInbox(*size, owner)
 
 

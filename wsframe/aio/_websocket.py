@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, Self
+import concurrent.futures
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Literal, Self, overload
 
 from .._adapter._conduct import code_for_leaving
-from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._websocket import BytesLike, WebSocketBase, check_message, queue_message
+from .._adapter._exceptions import closed_error
+from .._adapter._websocket import (
+    MESSAGE_TYPES,
+    BytesLike,
+    Record,
+    check_message,
+    converted,
+    queue_message,
+)
 from .._backend import Finished, Lane
 from .._connection import Connection
-from .._enums import Role, State
+from .._enums import State
 from .._errors import SlowPeerError
 from .._events import Disconnected, Event
 from .._frames import PreparedMessage
 from .._http import Request, Response
 from ._channel import Channel
-from ._transports import AnyInbox, new_inbox, reader_of
+from ._pieces import Line, Pieces, WholeMessage, send_pieces
+from ._server_side import ServerSide
+from ._threads import check_thread, run_in_loop
+from ._transports import AnyInbox, Over, new_inbox, reader_of
 
-__all__ = ["WebSocket", "broadcast"]
+__all__ = ["WebSocket"]
 
 #: So many messages are sent without waiting before others get their turn.
 _MAX_BURST = 32
@@ -28,11 +39,14 @@ _MAX_BURST = 32
 _DONE = Finished()
 
 
-class WebSocket(WebSocketBase["asyncio.Future[float]"]):
+class WebSocket(ServerSide):
     """An open WebSocket. Made by `serve` and `connect`.
 
     ``async for message in ws`` gives messages until the connection ends: quietly when it was closed cleanly with 1000,
     1001 or no code, else with `ConnectionClosedError`. Either way ``ws.ending`` says afterwards how it ended.
+
+    Many tasks may send, one at a time may receive. It belongs to the thread in which its event loop runs: other threads
+    get a `RuntimeError`, but for ``send_threadsafe``, and what can only be looked at.
 
     ``async with ws`` closes it at the end of the block, as ``async with connect(...)`` does.
 
@@ -52,8 +66,8 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         "_closed",
         "_in_line",
         "_lane",
+        "_line",
         "_loop",
-        "_turn",
         "local_address",
         "remote_address",
     )
@@ -64,18 +78,18 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         connection: Connection,
         request: Request,
         response: Response | None = None,
-        on_end: Callable[[Disconnected], None] | None = None,
+        record: Record | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._queue: AnyInbox = self._new_queue(loop, channel, connection)
-        super().__init__(connection, request, response, on_end)
+        super().__init__(connection, request, response, record)
         assert channel.transport is not None
         self.local_address: Any = channel.transport.get_extra_info("sockname")
         self.remote_address: Any = channel.transport.get_extra_info("peername")
         self._loop = loop
         self._channel = channel
-        # Senders that wait for room do so in line.
-        self._turn: asyncio.Lock | None = None
+        # Senders that wait do so in line; so many of them.
+        self._line: Line | None = None
         self._in_line = 0
         # Messages that were sent since there was something to wait for.
         self._burst = 0
@@ -96,29 +110,66 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
 
     # Receiving.
 
-    async def recv(self) -> str | bytes:
+    @overload
+    async def recv(self, decode: None = None) -> str | bytes: ...
+
+    @overload
+    async def recv(self, decode: Literal[True]) -> str: ...
+
+    @overload
+    async def recv(self, decode: Literal[False]) -> bytes: ...
+
+    async def recv(self, decode: bool | None = None) -> str | bytes:
         """Wait for the next message: ``str`` for text, ``bytes`` for binary. Cancelling it loses nothing.
+
+        Args:
+            decode: True for ``str`` and False for ``bytes`` (in UTF-8), whatever the peer has sent it as.
 
         Raises:
             ConnectionClosedOK, ConnectionClosedError: the connection ended, and all messages before that were read.
             RuntimeError: another task is in ``recv`` already.
+            UnicodeDecodeError: with ``decode=True``, for a binary message that is no UTF-8. It is gone.
         """
-        return await reader_of(self._queue)
+        message = await reader_of(self._queue)
+        return message if decode is None else converted(message, decode)
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
+        check_thread(self._loop, "__aiter__")
         return reader_of(self._queue, iterating=True)
+
+    def recv_stream(self) -> AsyncIterator[str | bytes]:
+        """Give the pieces of one message as they come: ``str`` for text, ``bytes`` for binary. For ``async for``.
+
+        With ``stream=True`` in `serve` or `connect`; without it each message is one piece. A piece of text never ends
+        within a character. An empty message has one empty piece.
+
+        Whoever leaves before the end of the message may go on with the same iterator later. With the next ``recv`` or
+        ``recv_stream`` the rest is skipped. ``recv`` and ``async for message in ws`` join the pieces of a message.
+
+        Raises, in the iteration:
+            ConnectionClosedOK, ConnectionClosedError: the connection ended before the message, or within it.
+            RuntimeError: another task is in ``recv`` or within a message, or the rest of this one was skipped.
+        """
+        check_thread(self._loop, "recv_stream")
+        return WholeMessage(self)
 
     # Sending.
 
-    def send(self, message: str | BytesLike | PreparedMessage) -> Coroutine[Any, Any, None]:
+    def send(self, message: str | BytesLike | PreparedMessage | Pieces) -> Coroutine[Any, Any, None]:
         """Send a message: text from a ``str``, binary from bytes-like data, or either as it was prepared.
 
         While more is buffered than the high-water mark, this waits, in line with other senders. Then the message is
         queued at once and whole: when this is cancelled, either all of it is sent or nothing.
 
+        From an iterable or an asynchronous iterable of ``str``, or of bytes-like pieces, it sends one message, each
+        piece when there is room for it; other messages wait for the end of this one. What goes wrong before the first
+        piece is sent changes nothing. After that, a message that is not completed ends the connection with 1011: when
+        this is cancelled, a piece is of the wrong type, or the iterable raises. Without any piece nothing is sent.
+
         Raises:
-            TypeError: the message is of another type.
+            TypeError: the message, or a piece of it, is of another type.
             LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
+            RuntimeError: it is what a message's pieces come from that calls this.
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
         lane = self._lane
@@ -126,8 +177,11 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             return _DONE
         return self._send(message)
 
-    async def _send(self, message: str | BytesLike | PreparedMessage) -> None:
-        check_message(message)
+    async def _send(self, message: str | BytesLike | PreparedMessage | Pieces) -> None:
+        check_thread(self._loop, "send")
+        if not isinstance(message, MESSAGE_TYPES):
+            await send_pieces(self, message)
+            return
         connection, channel = self._connection, self._channel
         if connection.buffered >= connection.limits.write_high_water:
             # While a chunk is processed nothing leaves by itself, and so nobody would see that there is no room.
@@ -152,11 +206,14 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         """Queue a message at once and whole, and never wait: for callbacks, and for sending to many.
 
         What is sent while a received chunk is processed leaves together, when that is done. Nothing slows the caller
-        down but itself: with ``ws.buffered``, or by waiting in ``drain``. When more than ``Limits.write_hard_cap``
-        bytes wait already, the peer is too slow: it loses its connection, with 1013.
+        down but itself: with ``try_send``, with ``buffered_bytes``, or by waiting in ``drain``. When more than
+        ``Limits.write_hard_cap`` bytes wait already, the peer is too slow: it loses its connection, with 1013.
+
+        While a message is being sent in pieces this one is kept, and queued behind it.
 
         Returns:
-            whether it was queued. It was not if the connection is closing or has ended; ``ending`` will say why.
+            whether it was queued. It was not if the connection is closing or has ended; ``ending`` will say why. Nor
+            was it if about ``Limits.write_hard_cap`` bytes are kept behind a message in pieces.
 
         Raises:
             TypeError: the message is of another type.
@@ -167,10 +224,13 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             lane.send_framed(message.frame) if type(message) is PreparedMessage else lane.send_nowait(message)
         ):
             return True
+        check_thread(self._loop, "send_nowait")
         connection = self._connection
         check_message(message)
         if connection.state is not State.OPEN:
             return False
+        if self._line is not None and self._line.sender is not None:
+            return self._line.put_behind(message, connection.limits)
         self._channel.gather()
         try:
             queue_message(connection, message)
@@ -178,13 +238,52 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             return False
         return True
 
+    def try_send(self, message: str | BytesLike | PreparedMessage) -> bool:
+        """As ``send_nowait``, but only where ``send`` would not have to wait: for what need not be sent at any price.
+
+        Returns:
+            whether it was queued. It was not if more than the high-water mark waits to be written, if others are
+            waiting in ``send``, or if the connection is closing or has ended. ``state`` tells which.
+
+        Raises:
+            TypeError: the message is of another type.
+            LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
+        """
+        check_message(message)
+        check_thread(self._loop, "try_send")
+        return not self._in_line and self._channel.has_room() and self.send_nowait(message)
+
+    def send_threadsafe(self, message: str | BytesLike | PreparedMessage) -> concurrent.futures.Future[None]:
+        """Send a message from any thread. What one thread sends is sent in order.
+
+        Returns:
+            a future for that thread, which is done when ``send`` would have returned, or raises what it raises; also
+            RuntimeError when the event loop is closed. As long as the loop is stopped it waits. Cancelling it is
+            like cancelling ``send``. In the event loop's own thread its ``result()`` would wait for itself.
+
+        Raises:
+            TypeError: the message is of another type.
+        """
+        check_message(message)
+        if self.ending is not None:
+            over: concurrent.futures.Future[None] = concurrent.futures.Future()
+            over.set_exception(closed_error(self.ending))
+            return over
+        if isinstance(message, (bytearray, memoryview)):
+            # It is the caller's again when this returns.
+            message = bytes(message)
+        return run_in_loop(self._loop, self._send_later, message)
+
+    async def _send_later(self, message: str | bytes | PreparedMessage) -> None:
+        await self.send(message)
+
     async def _wait_in_line(self) -> None:
         """Wait for room, behind those who came first."""
+        line = self._line_up()
+        line.check_sender()
         self._in_line += 1
-        if self._turn is None:
-            self._turn = asyncio.Lock()
         try:
-            async with self._turn:
+            async with line.lock:
                 if self._sent_in_a_row() >= _MAX_BURST:
                     # Let others have their turn, and what was received be read.
                     self._burst = 0
@@ -194,6 +293,11 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
                 await self._channel.room()
         finally:
             self._in_line -= 1
+
+    def _line_up(self) -> Line:
+        if self._line is None:
+            self._line = Line()
+        return self._line
 
     def _sent_in_a_row(self) -> int:
         """Messages that were sent since there was something to wait for."""
@@ -205,13 +309,14 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         Raises:
             ConnectionClosedOK, ConnectionClosedError: the connection is over. What was queued may not have arrived.
         """
+        check_thread(self._loop, "drain")
         if self._connection.state is State.OPEN:
             await self._channel.drained()
         if self._connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
 
     async def ping(self, payload: BytesLike | None = None) -> Awaitable[float]:
-        """Send a ping. Before that it waits for room, as ``send`` does.
+        """Send a ping. Before that it waits for room, but not in line: it may go between the pieces of a message.
 
         Args:
             payload: at most 125 bytes; by default 4 random ones.
@@ -223,8 +328,8 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
             LocalProtocolError: the payload is too long.
             ConnectionClosedOK, ConnectionClosedError: the connection is over; also from the awaitable.
         """
-        if self._channel.congested or self._in_line:
-            await self._wait_in_line()
+        check_thread(self._loop, "ping")
+        await self._channel.room()
         if self._connection.state is not State.OPEN:
             raise closed_error(await self.wait_closed())
         sent = self._connection.ping(payload, self._loop.time())
@@ -267,12 +372,14 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         Raises:
             LocalProtocolError: the code or the reason may not be sent.
         """
+        check_thread(self._loop, "close")
         self._connection.close(code, reason)
         self._channel.advance()
         self._channel.update_reading()
 
     def abort(self) -> None:
         """Drop the connection at once, without a Close frame."""
+        check_thread(self._loop, "abort")
         self._connection.abort()
         self._channel.advance()
 
@@ -281,6 +388,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         return await asyncio.shield(self._closed_future())
 
     def _closed_future(self) -> asyncio.Future[Disconnected]:
+        check_thread(self._loop, "wait_closed")
         if self._closed is None:
             self._closed = self._loop.create_future()
             if self.ending is not None:
@@ -295,26 +403,28 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         self._closed_future().add_done_callback(lambda _: callback(self))
 
     @property
-    def context(self) -> Any:
-        """What ``on_request`` has attached with ``Accept(context=...)``; None if nothing."""
-        return self.request.context
-
-    @property
-    def path_params(self) -> Mapping[str, Any]:
-        """The parameters in the path by which a server has found the handler."""
-        # Not a slot: most have none.
-        params: Mapping[str, Any] = self.__dict__.get("path_params", {})
-        return params
-
-    @path_params.setter
-    def path_params(self, params: Mapping[str, Any]) -> None:
-        self.__dict__["path_params"] = params
-
-    @property
     def reader(self) -> asyncio.Task[Any] | None:
         """The task that waits in ``recv``."""
         task: asyncio.Task[Any] | None = self._queue.reader
         return task
+
+    # From a broadcast.
+
+    @property
+    def is_slow(self) -> bool:
+        """More than the high-water mark waits for the peer, or somebody waits for room in ``send``."""
+        return self._in_line > 0 or self._channel.takes_no_more
+
+    @property
+    def is_within_message(self) -> bool:
+        """A message is being sent in pieces, and nothing can be sent before its end but with ``send_nowait``."""
+        return self._line is not None and self._line.sender is not None
+
+    def disconnect_slow(self) -> None:
+        """The peer takes too little: drop what waits for it, and end the connection with 1013."""
+        self._connection.give_up_on_slow_peer()
+        self._channel.advance()
+        self._channel.update_reading()
 
     # From the queue.
 
@@ -322,7 +432,7 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
         """What tells a reader that nothing comes any more; None while something may."""
         # There is nothing to read, so others have their turn.
         self._burst = 0
-        return None if self.ending is None else _Over(self.ending).why_over(iterating)
+        return None if self.ending is None else Over(self.ending).why_over(iterating)
 
     def has_unread(self) -> bool:
         """Whether there are messages that nobody has taken yet. If so, the channel is told when the last one is."""
@@ -333,6 +443,10 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
     def has_room(self) -> None:
         """It was full and is not any more, or is empty and was watched."""
         self._channel.update_reading()
+
+    def check_caller(self, what: str) -> None:
+        """Another thread calls ``what``."""
+        check_thread(self._loop, what)
 
     # From the channel.
 
@@ -355,56 +469,13 @@ class WebSocket(WebSocketBase["asyncio.Future[float]"]):
 
     def _finish(self, ending: Disconnected) -> None:
         # What tells how it was must not hold on to this.
-        self._queue.close(_Over(ending))
+        self._queue.close(Over(ending))
         if self._closed is not None:
             self._closed.set_result(ending)
         for pong in (self._pongs or {}).values():
             if not pong.done():
                 pong.set_exception(closed_error(ending))
                 pong.exception()
-
-
-class _Over:
-    """Tells a reader how the connection has ended."""
-
-    __slots__ = ("_ending",)
-
-    def __init__(self, ending: Disconnected) -> None:
-        self._ending = ending
-
-    def why_over(self, iterating: bool) -> BaseException:
-        error = closed_error(self._ending)
-        return StopAsyncIteration() if iterating and isinstance(error, ConnectionClosedOK) else error
-
-    def has_room(self) -> None:
-        """Nothing is read any more."""
-
-
-def broadcast(websockets: Iterable[WebSocket], message: str | BytesLike | PreparedMessage) -> int:
-    """Send one message to many with ``send_nowait``, framing it once for all that can share it.
-
-    These are the connections of servers that have not agreed on compression. A `PreparedMessage` is shared by all
-    connections of servers, and not compressed.
-
-    Args:
-        websockets: to whom. One that is closing is left out; one whose peer is too slow is the only one that suffers.
-        message: as for ``send_nowait``.
-
-    Returns:
-        for how many it was queued.
-
-    Raises:
-        TypeError: the message is of another type.
-        LocalProtocolError: the text has lone surrogates, which UTF-8 cannot carry.
-    """
-    check_message(message)
-    shared = message if isinstance(message, PreparedMessage) else PreparedMessage(message)
-    count = 0
-    # Whoever keeps them may take one out when it ends.
-    for websocket in list(websockets):
-        alone = websocket.role is Role.CLIENT or websocket._connection.extensions
-        count += websocket.send_nowait(message if alone else shared)
-    return count
 
 
 def _retrieve(pong: asyncio.Future[float]) -> None:

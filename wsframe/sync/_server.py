@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import itertools
 import os
 import socket as socket_module
 import ssl as ssl_module
@@ -60,6 +61,7 @@ class Server:
         self._timeout = options.settings.timeouts.close + CLOSE_MARGIN
         self._deadline: float | None = None
         self._farewell: tuple[int, str] = (1001, "")
+        self._ids = itertools.count(1)
         self._connections: set[ServerConnection] = set()
         # Those without a thread, which are being told that there are too many; part of the above.
         self._refused: set[ServerConnection] = set()
@@ -163,7 +165,9 @@ class Server:
     def _take(self, sock: socket_module.socket, address: Any) -> None:
         """Begin with a connection that was accepted."""
         try:
-            connection = ServerConnection(self._options, sock, address, self._count, self._forget)
+            connection = ServerConnection(
+                next(self._ids), self._options, sock, address, self._count, self._forget
+            )
         except OSError as exc:
             logger.debug("connection from %s ended before it began: %s", address, exc)
             sock.close()

@@ -40,6 +40,7 @@ class ServerConnection(Opening):
     """One connection; owns the driver until there is a `WebSocket`.
 
     Args:
+        number: its id.
         options: the server's.
         sock: what was accepted.
         address: from where.
@@ -52,12 +53,14 @@ class ServerConnection(Opening):
 
     def __init__(
         self,
+        number: int,
         options: ServerOptions,
         sock: socket_module.socket,
         address: Any,
         on_lost: Callable[[Disconnected], None],
         on_done: Callable[[ServerConnection], None],
     ) -> None:
+        self.id = number
         self._options = options
         self._on_lost = on_lost
         self._on_done = on_done
@@ -122,6 +125,8 @@ class ServerConnection(Opening):
         finally:
             with driver.lock:
                 driver.break_off()
+            # It knows of this.
+            self._websocket = None
             self.report()
             self._on_done(self)
 
@@ -152,7 +157,7 @@ class ServerConnection(Opening):
         if isinstance(event, RequestReceived):
             self._requested = True
         elif isinstance(event, Disconnected):
-            self._on_ended(event)
+            self.ended(event)
 
     def _on_opened(self, opened: Opened, rest: list[Event]) -> None:
         connection, request = self._endpoint.connection, self._endpoint.request
@@ -164,11 +169,12 @@ class ServerConnection(Opening):
             request,
             local_address=self._local_address,
             remote_address=self._remote_address,
-            on_end=self._on_ended,
+            record=self,
         )
         self._websocket.handle_events(rest)
 
-    def _on_ended(self, ending: Disconnected) -> None:
+    def ended(self, ending: Disconnected) -> None:
+        """It has ended."""
         self._ending = ending
         self._on_lost(ending)
 

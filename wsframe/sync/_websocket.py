@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .._adapter._conduct import code_for_leaving
 from .._adapter._exceptions import ConnectionClosedOK, closed_error
-from .._adapter._websocket import BytesLike, WebSocketBase, check_message, queue_message
+from .._adapter._websocket import BytesLike, Record, WebSocketBase, check_message, queue_message
 from .._backend import Message, ReceiveQueue
 from .._connection import Connection
 from .._enums import State
@@ -62,11 +62,11 @@ class WebSocket(WebSocketBase["Pong"]):
         *,
         local_address: Any = None,
         remote_address: Any = None,
-        on_end: Callable[[Disconnected], None] | None = None,
+        record: Record | None = None,
     ) -> None:
         limits = connection.limits
         self._queue = ReceiveQueue(limits.receive_queue_messages, limits.receive_queue_bytes)
-        super().__init__(connection, request, response, on_end)
+        super().__init__(connection, request, response, record)
         self.local_address = local_address
         self.remote_address = remote_address
         self._driver = driver
