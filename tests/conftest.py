@@ -47,6 +47,8 @@ CODEC_INDEPENDENT = (
     "test_endings_page",
     "test_endings_table",
     "test_endings_told",
+    # Its programs are processes.
+    "test_examples",
     "test_extension",
     "test_failing_close",
     "test_framebuilder",
