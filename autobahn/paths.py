@@ -1,9 +1,10 @@
-"""Run the Autobahn suite against the ways through `wsframe.aio` that `python -m wsframe autobahn` does not take.
+"""Run the Autobahn suite against the ways through wsframe on asyncio that `python -m wsframe autobahn` does not take.
 
     .venv/bin/python autobahn/paths.py [--tier full] [WAY ...]
 
-A way is an event loop, a style, and what carries the connections: `uvloop/callbacks/own`, for instance. Without any,
-all are run but the default one. Exit status: 0 when every case was as expected.
+A way is an event loop, a style, and what carries the connections: `uvloop/callbacks/own`, for instance. The style
+`asgi` is an application on uvicorn, with `wsframe.integrations.uvicorn`. Without any, all are run but the default one.
+Exit status: 0 when every case was as expected.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ WAYS = (
     "uvloop/callbacks/transports",
     "uvloop/coroutines/own",
     "uvloop/coroutines/transports",
+    "asyncio/asgi/uvicorn",
+    "uvloop/asgi/uvicorn",
 )
+
+
+#: What a style is for the peer.
+_OPTIONS = {"callbacks": ["--callbacks"], "asgi": ["--adapter", "uvicorn"]}
 
 
 def judge(way: str, tier: str) -> bool:
@@ -31,7 +38,7 @@ def judge(way: str, tier: str) -> bool:
     loop, style, carried = way.split("/")
     server_peer = str(Path(__file__).with_name("server_peer.py"))
     with subprocess.Popen(
-        [sys.executable, server_peer, "--loop", loop, *(["--callbacks"] if style == "callbacks" else [])],
+        [sys.executable, server_peer, "--loop", loop, *_OPTIONS.get(style, ())],
         env={**os.environ, **({"WSFRAME_LOOP_TRANSPORTS": "1"} if carried == "transports" else {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -56,8 +63,9 @@ def main() -> int:
     unknown = set(arguments.ways) - set(WAYS)
     if unknown:
         parser.error(f"there is no way {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
-    if importlib.util.find_spec("uvloop") is None:
-        parser.error("uvloop is not installed")
+    for module in ("uvloop", "uvicorn"):
+        if importlib.util.find_spec(module) is None:
+            parser.error(f"{module} is not installed")
     failed = [way for way in arguments.ways or WAYS if not judge(way, arguments.tier)]
     if failed:
         print(f"not as expected: {', '.join(failed)}")

@@ -30,7 +30,8 @@ class PeerSettings:
 def read_arguments(program: str, *, url: bool) -> PeerSettings:
     """Read the command line of a server (`url` false) or client peer."""
     parser = argparse.ArgumentParser(prog=program, allow_abbrev=False)
-    parser.add_argument("--adapter", choices=["aio", "sync"], default="aio")
+    adapters = ["aio", "sync"] if url else ["aio", "sync", "uvicorn"]
+    parser.add_argument("--adapter", choices=adapters, default="aio")
     parser.add_argument(
         "--codec", choices=["cython", "python"], help="end at once when another codec is loaded"
     )
@@ -41,7 +42,7 @@ def read_arguments(program: str, *, url: bool) -> PeerSettings:
     else:
         parser.add_argument("--port", type=int, default=0, help="default: one that is free")
         parser.add_argument(
-            "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="of the adapter aio"
+            "--loop", choices=["asyncio", "uvloop"], default="asyncio", help="of the adapters aio and uvicorn"
         )
         parser.add_argument("--callbacks", action="store_true", help="an Application of the adapter aio")
     args = parser.parse_args()

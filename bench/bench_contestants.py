@@ -19,6 +19,7 @@ class Entry:
         codec: it is wsframe, with this codec.
         install: what to install to have it; None where it needs nothing.
         loop: the event loop that it runs on; None where it has none, or one of its own.
+        host: somebody else's server in which it runs; who of ours does is measured beside whoever else does.
         limit: nobody can do less; it is there to be compared with.
     """
 
@@ -27,6 +28,7 @@ class Entry:
     codec: str | None = None
     install: str | None = None
     loop: str | None = None
+    host: str | None = None
     limit: bool = False
 
 
@@ -73,7 +75,12 @@ class Roster:
         names = self.peers if against is None else [peer for name in against for peer in self.matching(name)]
         wanted = {*self.limits, *names}
         codecs = set(codecs)
-        wanted |= {name for name in self.ours if self.entries[name].codec in codecs}
+        hosts: set[str | None] = {None, *(self.entries[name].host for name in names)}
+        wanted |= {
+            name
+            for name in self.ours
+            if self.entries[name].codec in codecs and self.entries[name].host in hosts
+        }
         if loops is not None:
             allowed: set[str | None] = {None, *loops}
             wanted = {name for name in wanted if self.entries[name].loop in allowed}
@@ -102,6 +109,20 @@ ECHO = Roster(
     Entry("wsframe/sync", "wsframe.sync, a thread for each connection", codec="cython"),
     *_on_loops("wsframe-python", "the same with the pure-Python codec", codec="python"),
     Entry("wsframe-python/sync", "the same with the pure-Python codec", codec="python"),
+    *_on_loops(
+        "uvicorn.wsframe",
+        "uvicorn with wsframe's protocol, a bare ASGI application",
+        codec="cython",
+        install="uvicorn",
+        host="uvicorn",
+    ),
+    *_on_loops(
+        "uvicorn.wsframe-python",
+        "the same with the pure-Python codec",
+        codec="python",
+        install="uvicorn",
+        host="uvicorn",
+    ),
     Entry("limit", "a C epoll echo server that answers all that one read brings with one write", limit=True),
     *_on_loops("raw", "TCP echo with a BufferedProtocol; no frames", limit=True),
     *_on_loops("picows", "its core: callbacks", install="picows"),
@@ -109,6 +130,15 @@ ECHO = Roster(
     *_on_loops("aiohttp", "web.WebSocketResponse", install="aiohttp"),
     *_on_loops("websockets", "websockets.asyncio.server", install="websockets"),
     *_on_loops("tornado", "WebSocketHandler", install="tornado"),
+    *_on_loops(
+        "uvicorn.websockets-sansio",
+        "uvicorn with its protocol on websockets, likewise",
+        install="uvicorn",
+        host="uvicorn",
+    ),
+    *_on_loops(
+        "uvicorn.wsproto", "uvicorn with its protocol on wsproto, likewise", install="uvicorn", host="uvicorn"
+    ),
     Entry("ws/node", "Node's package ws"),
 )
 

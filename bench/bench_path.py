@@ -1,5 +1,7 @@
 """Where the instructions of one echo go, from the event loop to the application and back: `python bench/bench_path.py`.
 
+`python bench/bench_path.py uvicorn` compares what an application on uvicorn can have below it instead.
+
 Counts them under callgrind (valgrind), without the kernel's: one echo server of `wsframe.aio` answers some thousand
 messages of 32 B, another one some thousand more, and what these have added is divided by their number. Figures differ
 by some percent from run to run.
@@ -24,6 +26,7 @@ from bench_wire import REQUEST, TEXT, frame
 
 FEW, MANY = 1000, 6000
 STYLES = {"callbacks": "wsframe.callbacks", "coroutines": "wsframe"}
+ON_UVICORN = ("uvicorn.wsframe", "uvicorn.websockets-sansio", "uvicorn.wsproto")
 WAYS = ("uvloop callbacks", "uvloop coroutines", "asyncio callbacks", "asyncio coroutines")
 #: What is counted with all that it calls: a part of the function's name in C, and what it is called here.
 STEPS = (
@@ -49,7 +52,7 @@ def be_client(port: int, count: int) -> None:
 
 async def be_server(style: str, count: int) -> None:
     """Answer them."""
-    port = await ASYNCHRONOUS[STYLES[style]](None, False)
+    port = await ASYNCHRONOUS[STYLES.get(style, style)](None, False)
     client = os.fork()
     if not client:
         try:
@@ -94,7 +97,7 @@ def count(way: str, messages: int, directory: str) -> dict[str, int]:
 
 def main() -> None:
     """Print the figures."""
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 2:
         loop, style = sys.argv[1].split()
         job = be_server(style, int(sys.argv[2]))
         if loop == "uvloop":
@@ -104,8 +107,11 @@ def main() -> None:
         else:
             asyncio.run(job)
         return
+    ways: tuple[str, ...] = WAYS
+    if sys.argv[1:] == ["uvicorn"]:
+        ways = tuple(f"{loop} {name}" for loop in ("uvloop", "asyncio") for name in ON_UVICORN)
     with tempfile.TemporaryDirectory() as directory:
-        for way in WAYS:
+        for way in ways:
             few, many = count(way, FEW, directory), count(way, MANY, directory)
             each = {step: (many[step] - few[step]) // (MANY - FEW) for step in many}
             print(f"{way}: {each['everything']:,}", flush=True)

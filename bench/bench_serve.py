@@ -36,7 +36,8 @@ def describe(entry: Entry) -> dict[str, Any]:
     if entry.codec is not None:
         from bench_ours import Wsframe
 
-        return described | Wsframe(entry.codec).describe()
+        host = {} if entry.install is None else {"host": f"{entry.install} {version(entry.install)}"}
+        return described | host | Wsframe(entry.codec).describe()
     name = entry.install or ""
     return described | {"version": version(name) if name else sys.version.split()[0]}
 

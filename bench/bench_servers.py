@@ -7,6 +7,7 @@ that it listens on; the asynchronous ones run on whatever loop they find.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable
@@ -154,6 +155,45 @@ async def tornado(tls: ssl.SSLContext | None, deflate: bool) -> int:
     return port
 
 
+async def _on_uvicorn(ws: Any, tls: ssl.SSLContext | None) -> int:
+    """Start uvicorn with something below the application, which is as bare as one can be."""
+    import uvicorn
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": event["text"]})
+
+    config = uvicorn.Config(echo, ws=ws, lifespan="off", log_config=None)
+    config.load()
+    config.ssl = tls
+    sock = socket.create_server((HOST, 0))
+    server = uvicorn.Server(config)
+    kept.append((server, asyncio.create_task(server.serve(sockets=[sock]))))
+    while not server.started:  # noqa: ASYNC110 - it does not say when
+        await asyncio.sleep(0.01)
+    port: int = sock.getsockname()[1]
+    return port
+
+
+async def uvicorn_wsframe(tls: ssl.SSLContext | None, _deflate: bool) -> int:
+    """Start uvicorn with ours. It agrees to compression by itself."""
+    from wsframe.integrations.uvicorn import WebSocketProtocol
+
+    return await _on_uvicorn(WebSocketProtocol, tls)
+
+
+async def uvicorn_websockets(tls: ssl.SSLContext | None, _deflate: bool) -> int:
+    """Start uvicorn with websockets below it. It agrees to compression by itself."""
+    return await _on_uvicorn("websockets-sansio", tls)
+
+
+async def uvicorn_wsproto(tls: ssl.SSLContext | None, _deflate: bool) -> int:
+    """Start uvicorn with wsproto below it. It agrees to compression by itself."""
+    return await _on_uvicorn("wsproto", tls)
+
+
 async def raw(tls: ssl.SSLContext | None, _deflate: bool) -> int:
     """Start an echo of bytes, which knows nothing of frames: what the loop and the kernel cost."""
     buffer = memoryview(bytearray(RECEIVE))
@@ -184,5 +224,9 @@ ASYNCHRONOUS: dict[str, Start] = {
     "picows": picows,
     "picows.websockets": picows_websockets,
     "tornado": tornado,
+    "uvicorn.wsframe": uvicorn_wsframe,
+    "uvicorn.wsframe-python": uvicorn_wsframe,
+    "uvicorn.websockets-sansio": uvicorn_websockets,
+    "uvicorn.wsproto": uvicorn_wsproto,
     "raw": raw,
 }

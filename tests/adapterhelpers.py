@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+import pytest
 import trustme
 
 from framebuilder import SAMPLE_MASK, accept_for, build, client_handshake_request
@@ -58,6 +59,21 @@ def port_of(server: Any) -> int:
 def uri_of(server: Any) -> str:
     """Where a server listens, for clients."""
     return f"ws://127.0.0.1:{port_of(server)}/"
+
+
+# Systems.
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 
 
 # Bare sockets.
@@ -198,8 +214,8 @@ def nothing_left(failures: list[str]) -> Iterator[None]:
             logging.getLogger(name).removeHandler(_records)
     failures += [f"logged: {record.levelname} {record.getMessage()}" for record in _records.kept]
     for thread in set(threading.enumerate()) - threads:
-        if not thread.name.startswith("wsframe"):
-            # A peer's, which may still be about to end. Ours have ended when the server has.
+        if not thread.name.startswith("wsframe") or thread.name.startswith("wsframe pump"):
+            # A peer's, or a pump, which may still be about to end. Those of a server have ended when that has.
             thread.join(1)
         if thread.is_alive():
             failures.append(f"a thread is left: {thread}")

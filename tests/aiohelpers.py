@@ -27,6 +27,7 @@ from adapterhelpers import (
     RawBase,
     client_context,
     expect_log,
+    needs_ipv6,
     nothing_left,
     port_of,
     request_to,
@@ -76,18 +77,6 @@ DEADLINE = 60.0
 _needs_uvloop = pytest.mark.skipif(
     importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed"
 )
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 
 LOOPS = ["asyncio", pytest.param("uvloop", marks=_needs_uvloop)]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import gc
 import importlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -29,6 +31,12 @@ settings.register_profile(
 )
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+
+#: So many tests are between two times when what is kept of them is set aside.
+_FREEZE_EVERY = 500
+
+#: How many tests are over in this process.
+_finished = itertools.count(1)
 
 #: Tests that say the same whatever codec is loaded: they run once.
 CODEC_INDEPENDENT = (
@@ -135,6 +143,19 @@ _swept_elsewhere: collections.Counter[str] = collections.Counter()
 def _swept() -> dict[str, int]:
     """How many points the sweeps of this process have swept."""
     return dict(getattr(sys.modules.get("sweephelpers"), "swept", {}))
+
+
+def pytest_collection_finish() -> None:
+    """Most tests look for garbage, and that must not mean to look at all the thousands of them each time (0.3 s)."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Nor at what pytest keeps of those that are over."""
+    if next(_finished) % _FREEZE_EVERY == 0:
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

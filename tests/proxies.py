@@ -1,4 +1,5 @@
-"""A proxy for tests: HTTP CONNECT, SOCKS4, SOCKS4a and SOCKS5, on bare sockets and without python-socks.
+"""A proxy for tests: HTTP CONNECT, SOCKS4, SOCKS4a and SOCKS5, on bare sockets and without python-socks; and what the
+tests of both adapters say about proxies.
 
 Whatever name it is asked for, it connects to this machine.
 """
@@ -11,11 +12,69 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import pytest
 
 from aiohelpers import Listener, Raw
+from wsframe.aio import InvalidProxy
 
-__all__ = ["Behaviour", "ProxyServer", "proxying"]
+__all__ = [
+    "ARGUMENTS",
+    "NAME",
+    "PROTOCOLS",
+    "VARIABLES",
+    "Behaviour",
+    "ProxyServer",
+    "closes",
+    "environment",
+    "floods",
+    "host_for",
+    "hurries",
+    "proxying",
+    "resets",
+    "stalls",
+    "talks_nonsense",
+]
+
+#: A name that only the proxies know.
+NAME = "service.example"
+
+PROTOCOLS = ["http", "socks5", "socks5h", "socks4", "socks4a"]
+
+#: What the environment says -> the host of the proxy for ws, and for wss.
+VARIABLES: list[tuple[dict[str, str], str | None, str | None]] = [
+    ({}, None, None),
+    ({"ftp_proxy": "http://ftp"}, None, None),
+    ({"http_proxy": "http://http"}, "http", None),
+    ({"HTTP_PROXY": "http://http"}, "http", None),
+    ({"https_proxy": "http://https"}, "https", "https"),
+    ({"http_proxy": "http://http", "https_proxy": "http://https"}, "https", "https"),
+    ({"socks_proxy": "socks5h://socks", "https_proxy": "http://https"}, "socks", "socks"),
+    ({"ws_proxy": "http://ws", "socks_proxy": "socks5h://socks"}, "ws", "socks"),
+    ({"wss_proxy": "http://wss", "https_proxy": "http://https"}, "https", "wss"),
+    ({"all_proxy": "http://all"}, "all", "all"),
+    ({"all_proxy": "http://all", "http_proxy": "http://http"}, "http", "all"),
+    ({"http_proxy": "http://lower", "HTTP_PROXY": "http://upper"}, "lower", None),
+    ({"http_proxy": "", "all_proxy": "http://all"}, "all", "all"),
+    ({"http_proxy": "http://http", "no_proxy": "elsewhere"}, "http", None),
+    ({"http_proxy": "http://http", "no_proxy": "service.example"}, None, None),
+    ({"http_proxy": "http://http", "NO_PROXY": "a, .example"}, None, None),
+    ({"http_proxy": "http://http", "no_proxy": "*"}, None, None),
+    ({"http_proxy": "http://http", "no_proxy": "service.example:81"}, "http", None),
+    ({"http_proxy": "http://http", "no_proxy": "service.example:80"}, None, None),
+    ({"http_proxy": "gopher://http", "no_proxy": "service.example"}, None, None),
+]
+
+#: Arguments of `connect` that make no sense -> what is raised at once.
+ARGUMENTS: list[tuple[dict[str, Any], type[Exception]]] = [
+    ({"proxy": "https://p"}, InvalidProxy),
+    ({"proxy": "p:3128"}, InvalidProxy),
+    ({"proxy": False}, TypeError),
+    ({"proxy": 3128}, TypeError),
+    ({"proxy": "http://p", "sock": object()}, ValueError),
+    ({"proxy": "http://p", "unix_path": "/run/x.sock"}, ValueError),
+]
 
 #: What a proxy does in the place of what it was asked for.
 Behaviour: TypeAlias = Callable[[Raw], Awaitable[None]]
@@ -207,3 +266,51 @@ async def proxying(proxy: ProxyServer | None = None) -> AsyncIterator[ProxyServe
                 if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError)
             ]
     assert not failures, failures
+
+
+# What a proxy may do instead.
+
+
+async def closes(raw: Raw) -> None:
+    await raw.receive()
+
+
+async def resets(raw: Raw) -> None:
+    await raw.receive()
+    raw.reset()
+
+
+async def stalls(raw: Raw) -> None:
+    await asyncio.sleep(3600)
+
+
+async def talks_nonsense(raw: Raw) -> None:
+    await raw.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+    await raw.rest()
+
+
+async def floods(raw: Raw) -> None:
+    await raw.receive()
+    await raw.send(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 100_000)
+    await raw.rest()
+
+
+async def hurries(raw: Raw) -> None:
+    await raw.receive()
+    await raw.send(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n")
+    await raw.rest()
+
+
+def host_for(scheme: str) -> str:
+    # socks4 and socks5 have the client look up the name.
+    return "localhost" if scheme in ("socks4", "socks5") else NAME
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No proxies but those of the test."""
+    for scheme in ("http", "https", "ws", "wss", "socks", "all", "no"):
+        for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper()):
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("REQUEST_METHOD", raising=False)
+    return monkeypatch

@@ -5,11 +5,14 @@ The fixture `tidy` fails a test that leaves a thread, a file descriptor, or anyt
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -40,6 +43,7 @@ __all__ = [
     "dial",
     "echo",
     "expect_log",
+    "in_a_loop",
     "open_raw",
     "opened",
     "pair",
@@ -47,6 +51,7 @@ __all__ = [
     "server_context",
     "serving",
     "tidy",
+    "tiny_switch_interval",
     "until",
     "uri_of",
     "waits",
@@ -63,6 +68,15 @@ def tidy() -> Iterator[None]:
     """Look at what a test leaves behind."""
     with nothing_left([]):
         yield
+
+
+@pytest.fixture
+def tiny_switch_interval() -> Iterator[None]:
+    """Threads take turns as often as possible."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -107,6 +121,27 @@ def waits(job: Job[Any]) -> None:
     """Give a thread the time to begin to wait, and see that it does."""
     time.sleep(0.05)
     assert job.running
+
+
+@contextlib.contextmanager
+def in_a_loop(context: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """What is written for asyncio, a proxy for instance, in the event loop of another thread."""
+    loop = asyncio.new_event_loop()
+    job = Job(loop.run_forever, name="the event loop of a peer")
+
+    def run(coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(DEADLINE)
+
+    try:
+        value: T = run(context.__aenter__())
+        try:
+            yield value
+        finally:
+            run(context.__aexit__(None, None, None))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        job.result()
+        loop.close()
 
 
 class Raw(RawBase):
@@ -201,7 +236,7 @@ def echo(ws: WebSocket) -> None:
 def serving(handler: Any = echo, *address: Any, **options: Any) -> Iterator[tuple[Server, Endings]]:
     """A server that is accepting, and what its on_end hears."""
     endings = Endings()
-    if "sock" not in options:
+    if not {"sock", "unix_path"} & options.keys():
         address = address or ("127.0.0.1", 0)
     with serve(handler, *address, **{"on_end": endings, **options}) as server:
         job = Job(server.serve_forever)

@@ -18,8 +18,10 @@ import pytest
 import wsframe.testing
 from aiohelpers import Raw, aio_test, client_context, echo, needs_ipv6, port_of, server_context
 from framebuilder import TEXT, client_handshake_request
+from servertables import BAD_ADDRESSES
 from wsframe import Cause, Request, Response
 from wsframe._adapter._addresses import Addresses, addresses_for
+from wsframe._adapter_io import _listening
 from wsframe.aio import Server, WebSocket, _listen, connect, serve
 
 
@@ -104,7 +106,7 @@ async def test_a_free_port_is_the_same_for_both_kinds_of_addresses() -> None:
 
 @aio_test
 async def test_a_port_that_is_not_free_everywhere_is_given_up_for_another() -> None:
-    bind_all, asked = _listen._bind_all, 0
+    bind_all, asked = _listening._bind_all, 0
 
     def unlucky(*arguments: Any) -> list[socket.socket]:
         nonlocal asked
@@ -114,14 +116,14 @@ async def test_a_port_that_is_not_free_everywhere_is_given_up_for_another() -> N
         return bind_all(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_listen, "_bind_all", unlucky)
+        patch.setattr(_listening, "_bind_all", unlucky)
         async with serve(echo, ["127.0.0.1", "127.0.0.2"], 0) as server:
             assert (asked, len(server.sockets)) == (4, 2)
         # Not for ever, and not where one port was asked for.
         asked = -100
         with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.2 port 7"):
             await serve(echo, ["127.0.0.1", "127.0.0.2"], 0)
-        assert asked == -100 + _listen._MAX_PORTS
+        assert asked == -100 + _listening._MAX_PORTS
         asked = 0
         with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.2 port 7"):
             await serve(echo, ["127.0.0.1", "127.0.0.2"], 7)
@@ -378,6 +380,13 @@ def test_several_ports_in_the_network_in_memory() -> None:
 # The arguments.
 
 
+class Sock:
+    """As much of a socket as is looked at."""
+
+    def getsockname(self) -> None:
+        """Nowhere."""
+
+
 def test_what_they_mean() -> None:
     def tcp(*arguments: Any, **options: Any) -> Any:
         return addresses_for(*arguments, **options).tcp
@@ -390,43 +399,14 @@ def test_what_they_mean() -> None:
     assert tcp([("a", 1), ["b", 2]]) == ((("a",), 1), (("b",), 2))
     assert tcp([("a", 1), "b", (None, 2), "c"], 3) == ((("b", "c"), 3), (("a",), 1), ((None,), 2))
     # A single tuple of names is a sequence, not a pair.
-    assert tcp(unix_path="x") == tcp(sock=object()) == ()
+    assert tcp(unix_path="x") == tcp(sock=Sock()) == ()
     assert tcp(port=80, unix_path="x") == (((None,), 80),)
-    one = object()
+    one = Sock()
     assert addresses_for(sock=one).sockets == addresses_for(sock=[one]).sockets == (one,)
     assert addresses_for(unix_path=b"x", unix_mode=0) == Addresses((), "x", 0, (), False, 100)
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"port": "80"}, TypeError, "port must be an int, not '80'"),
-        ({"port": True}, TypeError, "port must be an int, not True"),
-        ({"port": 65536}, ValueError, "port must be 0 to 65535, not 65536"),
-        ({"port": -1}, ValueError, "port must be 0 to 65535, not -1"),
-        ({"host": 80}, TypeError, "host must be a name"),
-        ({"host": b"localhost"}, TypeError, "host must be a name"),
-        ({"host": ("localhost", 80)}, TypeError, r"a single pair is written \[\('localhost', 80\)\]"),
-        ({"host": [("localhost", "80")]}, TypeError, "port must be an int, not '80'"),
-        ({"host": [("localhost", 80, 0)]}, TypeError, "host must be a name"),
-        ({"host": []}, ValueError, "host: there is no address in it"),
-        ({"host": [("localhost", 80)], "port": 80}, TypeError, "port 80 is for nothing"),
-        ({"sock": []}, ValueError, "sock: there is no socket in it"),
-        ({"unix_path": ""}, ValueError, "unix_path is empty"),
-        ({"unix_path": 5}, TypeError, "str, bytes or os.PathLike"),
-        ({"unix_mode": 0o600}, TypeError, "unix_mode needs unix_path"),
-        (
-            {"unix_path": "x", "unix_mode": "600"},
-            TypeError,
-            "unix_mode must be an int, such as 0o660, not '600'",
-        ),
-        ({"unix_path": "x", "unix_mode": 600}, ValueError, "unix_mode must be 0 to 0o777, not 0o1130"),
-        ({"unix_path": "\0x", "unix_mode": 0o600}, ValueError, "this unix_path is none"),
-        ({"unix_path": "x", "reuse_port": True}, TypeError, "reuse_port is for TCP ports"),
-        ({"backlog": 0}, ValueError, "backlog must be positive, not 0"),
-        ({"backlog": 1.5}, TypeError, "backlog must be an int, not 1.5"),
-    ],
-)
+@pytest.mark.parametrize(("options", "error", "message"), BAD_ADDRESSES)
 def test_what_makes_no_sense_is_found_before_anything_listens(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:

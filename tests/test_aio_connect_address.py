@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 
 import wsframe.testing
 from aiohelpers import Listener, aio_test, client_context, echo, needs_ipv6, port_of, server_context
+from connectrows import ARGUMENTS, full_listener
 from wsframe import Cause
 from wsframe.aio import ConnectError, ConnectLost, ConnectTimeout, _dial, connect, serve
 from wsframe.aio._transports import as_own_transport
@@ -95,20 +94,6 @@ async def test_a_dead_family_does_not_matter(monkeypatch: pytest.MonkeyPatch) ->
     async with serve(tell, "127.0.0.1", 0) as server:
         named(monkeypatch, ("::1", port), ("127.0.0.1", port), ("127.0.0.1", port_of(server)))
         assert await peer_of("ws://several.example/") == "127.0.0.1"
-
-
-@contextlib.contextmanager
-def full_listener() -> Iterator[int]:
-    """A port that answers nobody: its queue is full."""
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(4):
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(listening.getsockname())
-        yield listening.getsockname()[1]
 
 
 @aio_test
@@ -247,28 +232,7 @@ def test_a_timeout_in_tls_says_so() -> None:
     wsframe.testing.run(main())
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "match"),
-    [
-        ({"family": socket.AF_UNIX}, ValueError, "family"),
-        ({"family": "ipv4"}, ValueError, "family"),
-        ({"local_addr": "127.0.0.1"}, TypeError, "local_addr"),
-        ({"local_addr": ("", 0)}, TypeError, "local_addr"),
-        ({"local_addr": ("127.0.0.1", "0")}, TypeError, "local_addr"),
-        ({"unix_path": 5}, TypeError, "unix_path"),
-        ({"unix_path": "x", "sock": object()}, ValueError, "sock and unix_path exclude"),
-        ({"unix_path": "x", "local_addr": ("127.0.0.1", 0)}, ValueError, "unix_path and local_addr"),
-        ({"sock": object(), "family": socket.AF_INET}, ValueError, "sock and family"),
-        ({"sock": object(), "local_addr": ("127.0.0.1", 0)}, ValueError, "sock and local_addr"),
-        ({"sock": object(), "max_redirects": 1}, ValueError, "max_redirects"),
-        ({"unix_path": "x", "max_redirects": 1}, ValueError, "max_redirects"),
-        ({"max_redirects": -1}, ValueError, "max_redirects"),
-        ({"ssl": False}, TypeError, "SSLContext"),
-        ({"ssl": True}, TypeError, "SSLContext"),
-        ({"ssl": ssl.SSLContext}, TypeError, "SSLContext"),
-        ({"ssl": client_context()}, ValueError, "wss://"),
-    ],
-)
+@pytest.mark.parametrize(("options", "error", "match"), ARGUMENTS)
 def test_what_makes_no_sense_is_refused_at_once(
     options: dict[str, Any], error: type[Exception], match: str
 ) -> None:

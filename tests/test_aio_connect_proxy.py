@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import pickle
@@ -14,8 +13,23 @@ from typing import Any
 import pytest
 import websockets.asyncio.client
 
-from aiohelpers import Listener, Raw, aio_test, cancelled_after, client_context, echo, port_of, server_context
-from proxies import ProxyServer, proxying
+from aiohelpers import Listener, aio_test, cancelled_after, client_context, echo, port_of, server_context
+from proxies import (
+    ARGUMENTS,
+    NAME,
+    PROTOCOLS,
+    VARIABLES,
+    ProxyServer,
+    closes,
+    environment,
+    floods,
+    host_for,
+    hurries,
+    proxying,
+    resets,
+    stalls,
+    talks_nonsense,
+)
 from wsframe import Cause, State, parse_uri
 from wsframe.aio import (
     ConnectError,
@@ -26,23 +40,10 @@ from wsframe.aio import (
     connect,
     serve,
 )
-from wsframe.aio._route import route_for
+from wsframe.aio._route import Route
 from wsframe.aio._transports import as_own_transport
 
-#: A name that only the proxies know.
-NAME = "service.example"
-
-PROTOCOLS = ["http", "socks5", "socks5h", "socks4", "socks4a"]
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """No proxies but those of the test."""
-    for scheme in ("http", "https", "ws", "wss", "socks", "all", "no"):
-        for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper()):
-            monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("REQUEST_METHOD", raising=False)
-    return monkeypatch
+__all__ = ["environment"]
 
 
 @contextlib.asynccontextmanager
@@ -56,11 +57,6 @@ async def serving(**options: Any) -> AsyncIterator[tuple[int, list[Any]]]:
 
     async with serve(handler, "127.0.0.1", 0, **options) as server:
         yield port_of(server), seen
-
-
-def host_for(scheme: str) -> str:
-    # socks4 and socks5 have the client look up the name.
-    return "localhost" if scheme in ("socks4", "socks5") else NAME
 
 
 async def failing(uri: str, **options: Any) -> ConnectError:
@@ -202,36 +198,6 @@ async def test_the_user_of_socks4() -> None:
 
 
 # Failing.
-
-
-async def closes(raw: Raw) -> None:
-    await raw.receive()
-
-
-async def resets(raw: Raw) -> None:
-    await raw.receive()
-    raw.reset()
-
-
-async def stalls(raw: Raw) -> None:
-    await asyncio.sleep(3600)
-
-
-async def talks_nonsense(raw: Raw) -> None:
-    await raw.send(b"SSH-2.0-OpenSSH_9.2\r\n")
-    await raw.rest()
-
-
-async def floods(raw: Raw) -> None:
-    await raw.receive()
-    await raw.send(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 100_000)
-    await raw.rest()
-
-
-async def hurries(raw: Raw) -> None:
-    await raw.receive()
-    await raw.send(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n")
-    await raw.rest()
 
 
 @pytest.mark.parametrize("scheme", PROTOCOLS)
@@ -403,37 +369,12 @@ async def test_an_error_names_the_variable(environment: pytest.MonkeyPatch) -> N
 
 
 def used(uri: str) -> str | None:
-    route = route_for(sock=None, unix_path=None, family=socket.AF_UNSPEC, local_addr=None, proxy=True)
+    route = Route.checked(sock=None, unix_path=None, family=socket.AF_UNSPEC, local_addr=None, proxy=True)
     proxy = route.proxy_to(parse_uri(uri))
     return None if proxy is None else proxy.host
 
 
-@pytest.mark.parametrize(
-    ("variables", "ws", "wss"),
-    [
-        ({}, None, None),
-        ({"ftp_proxy": "http://ftp"}, None, None),
-        ({"http_proxy": "http://http"}, "http", None),
-        ({"HTTP_PROXY": "http://http"}, "http", None),
-        ({"https_proxy": "http://https"}, "https", "https"),
-        ({"http_proxy": "http://http", "https_proxy": "http://https"}, "https", "https"),
-        ({"socks_proxy": "socks5h://socks", "https_proxy": "http://https"}, "socks", "socks"),
-        ({"ws_proxy": "http://ws", "socks_proxy": "socks5h://socks"}, "ws", "socks"),
-        ({"wss_proxy": "http://wss", "https_proxy": "http://https"}, "https", "wss"),
-        ({"all_proxy": "http://all"}, "all", "all"),
-        ({"all_proxy": "http://all", "http_proxy": "http://http"}, "http", "all"),
-        ({"http_proxy": "http://lower", "HTTP_PROXY": "http://upper"}, "lower", None),
-        ({"http_proxy": "", "all_proxy": "http://all"}, "all", "all"),
-        ({"http_proxy": "http://http", "no_proxy": "elsewhere"}, "http", None),
-        ({"http_proxy": "http://http", "no_proxy": "service.example"}, None, None),
-        ({"http_proxy": "http://http", "NO_PROXY": "a, .example"}, None, None),
-        ({"http_proxy": "http://http", "no_proxy": "*"}, None, None),
-        ({"http_proxy": "http://http", "no_proxy": "service.example:81"}, "http", None),
-        ({"http_proxy": "http://http", "no_proxy": "service.example:80"}, None, None),
-        ({"http_proxy": "gopher://http", "no_proxy": "service.example"}, None, None),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("variables", "ws", "wss"), VARIABLES, ids=str)
 def test_which_variable_counts(
     environment: pytest.MonkeyPatch, variables: dict[str, str], ws: str | None, wss: str | None
 ) -> None:
@@ -477,17 +418,7 @@ async def test_a_python_socks_that_is_too_old(environment: pytest.MonkeyPatch) -
 # Arguments.
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"proxy": "https://p"}, InvalidProxy),
-        ({"proxy": "p:3128"}, InvalidProxy),
-        ({"proxy": False}, TypeError),
-        ({"proxy": 3128}, TypeError),
-        ({"proxy": "http://p", "sock": object()}, ValueError),
-        ({"proxy": "http://p", "unix_path": "/run/x.sock"}, ValueError),
-    ],
-)
+@pytest.mark.parametrize(("options", "error"), ARGUMENTS)
 def test_what_makes_no_sense_is_refused_at_once(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         connect("ws://example.org/", **options)

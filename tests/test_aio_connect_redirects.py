@@ -14,8 +14,9 @@ import websockets.asyncio.server
 from aiohttp import web
 
 from aiohelpers import Listener, aio_test, cancelled_after, client_context, echo, port_of, server_context
+from connectrows import Redirecting
 from proxies import ProxyServer, proxying
-from wsframe import Request, Response, State
+from wsframe import State
 from wsframe.aio import (
     ConnectLost,
     ConnectTimeout,
@@ -23,26 +24,6 @@ from wsframe.aio import (
     connect,
     serve,
 )
-
-
-class Redirecting:
-    """An echo server that redirects some paths. `requests` are those that it got."""
-
-    def __init__(self, targets: dict[str, str], status: int = 302) -> None:
-        self.targets = targets
-        self.requests: list[Request] = []
-        self._status = status
-
-    def __call__(self, request: Request) -> Response | None:
-        self.requests.append(request)
-        target = self.targets.get(request.target)
-        return (
-            None if target is None else Response(self._status, headers=[("Location", target)], body=b"moved")
-        )
-
-    @property
-    def paths(self) -> list[str]:
-        return [request.target for request in self.requests]
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ import pytest
 from aiohelpers import Raw, aio_test, dial, echo, expect_log, needs_ipv6, open_raw, until
 from framebuilder import close_payload
 from wsframe import Cause
+from wsframe._adapter_io import _listening
 from wsframe.aio import WebSocket, _listen, _server, connect, serve
 from wsframe.aio._listen import Listener, bound_sockets
 
@@ -116,16 +117,16 @@ def test_addresses_that_this_machine_does_not_have_are_left_out_if_there_are_oth
     names: Any = Names()
     monkeypatch.setattr(Poor, "where", where)
     monkeypatch.setattr(Poor, "error", OSError(code, "there is none"))
-    monkeypatch.setattr("wsframe.aio._listen.socket_module.socket", Poor)
-    (sock,) = asyncio.run(bound_sockets(names, "both", 0))
+    monkeypatch.setattr("wsframe._adapter_io._listening.socket_module.socket", Poor)
+    (sock,) = asyncio.run(bound_sockets(names, ["both"], 0))
     with sock:
         assert sock.family == socket.AF_INET
     with pytest.raises(OSError, match="no address of 'sixes' can be listened on"):
-        asyncio.run(bound_sockets(names, "sixes", 0))
+        asyncio.run(bound_sockets(names, ["sixes"], 0))
     with pytest.raises(
         OSError, match=r"cannot listen on ::1 port 0: |no address of 'six' can be listened on"
     ):
-        asyncio.run(bound_sockets(names, "six", 0))
+        asyncio.run(bound_sockets(names, ["six"], 0))
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -235,8 +236,8 @@ async def test_a_given_socket_is_listened_on_and_closed(family: socket.AddressFa
 async def test_where_the_system_has_run_out_of_something_it_waits_and_goes_on(
     code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _listen._PAUSE == 1
-    monkeypatch.setattr(_listen, "_PAUSE", 0.2)
+    assert _listening.ACCEPT_PAUSE == 1
+    monkeypatch.setattr(_listen, "ACCEPT_PAUSE", 0.2)
     listener = Refusing(OSError(code, "the system says no"))
     with expect_log("^no connections are accepted for 0.2 s: .*the system says no", traceback=False):
         async with serve(echo, sock=listener) as server:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import mmap
 import random
-from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -24,6 +23,7 @@ from aiohelpers import (
     uri_of,
 )
 from framebuilder import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload
+from piecerows import BAD_PIECES, BAD_PIECES_IDS, NO_MESSAGES, NO_MESSAGES_IDS
 from wsframe import LocalProtocolError, PreparedMessage
 from wsframe.aio import (
     ConnectionClosedError,
@@ -224,25 +224,7 @@ async def raw_frames(raw: Raw, count: int) -> list[Any]:
     return [await raw.next_frame() for _ in range(count)]
 
 
-class Odd:
-    """Neither a message nor an iterable of pieces."""
-
-
-@pytest.mark.parametrize(
-    ("message", "text"),
-    [
-        (5, "not int$"),
-        (None, "not NoneType$"),
-        (Odd(), "not Odd$"),
-        ({"a": 1}, r"not dict; json.dumps\(\)"),
-        (array("B", b"abc"), r"not array; memoryview\(\)"),
-        ([5], "a piece of a message is a str or bytes-like, not int"),
-        ([None], "not NoneType"),
-        ([PreparedMessage("a")], "not PreparedMessage"),
-        (["\ud800"], "surrogates"),
-    ],
-    ids=["int", "None", "object", "dict", "array", "ints", "Nones", "prepared", "surrogates"],
-)
+@pytest.mark.parametrize(("message", "text"), NO_MESSAGES, ids=NO_MESSAGES_IDS)
 @aio_test
 async def test_what_is_wrong_before_the_first_piece_changes_nothing(message: Any, text: str) -> None:
     async with held() as (ws, raw):
@@ -265,16 +247,7 @@ async def test_what_has_a_buffer_is_not_taken_for_its_bytes() -> None:
         assert (await raw.next_frame()).payload == bytes(100)
 
 
-@pytest.mark.parametrize(
-    ("piece", "error"),
-    [
-        (ZeroDivisionError("oops"), ZeroDivisionError),
-        (b"bytes", TypeError),
-        (5, TypeError),
-        ("\ud800", LocalProtocolError),
-    ],
-    ids=["raises", "mixed", "wrong", "surrogate"],
-)
+@pytest.mark.parametrize(("piece", "error"), BAD_PIECES, ids=BAD_PIECES_IDS)
 @pytest.mark.parametrize("compression", [False, True])
 @aio_test
 async def test_half_a_message_cannot_be_taken_back(

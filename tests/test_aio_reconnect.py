@@ -26,6 +26,7 @@ import pytest
 import websockets.asyncio.server
 
 from aiohelpers import Listener, aio_test, client_context, echo, port_of, server_context, until, uri_of
+from connectrows import CODES_AGAIN, CODES_STOP, STATUSES_STOP
 from wsframe import Cause, Disconnected, ResponseReceived, State
 from wsframe.aio import (
     Application,
@@ -283,7 +284,7 @@ async def test_the_last_try_waits_no_longer_than_open_timeout() -> None:
 # What ends the loop, and how.
 
 
-@pytest.mark.parametrize("code", [1001, None, 1011, 1012, 1013, 1014, 4000])
+@pytest.mark.parametrize("code", CODES_AGAIN)
 @virtual_test
 async def test_codes_after_which_it_connects_again(code: int | None) -> None:
     rounds = 0
@@ -294,7 +295,7 @@ async def test_codes_after_which_it_connects_again(code: int | None) -> None:
     assert rounds == 2
 
 
-@pytest.mark.parametrize("code", [1002, 1003, 1007, 1008, 1009, 3000, 3003])
+@pytest.mark.parametrize("code", CODES_STOP)
 @virtual_test
 async def test_codes_after_which_it_stops(code: int) -> None:
     async with script_of(closing(code)):
@@ -317,7 +318,7 @@ async def test_1000_stops_quietly_unless_asked() -> None:
     assert link.attempts == 3
 
 
-@pytest.mark.parametrize("status", [200, 301, 401, 403, 404])
+@pytest.mark.parametrize("status", STATUSES_STOP)
 @virtual_test
 async def test_answers_after_which_it_stops(status: int) -> None:
     async with script_of(answering(status)):

@@ -20,6 +20,7 @@ import synchelpers
 from adapterhelpers import request_to
 from aiohelpers import Endings, aio_test, dial, echo, open_raw, until, uri_of
 from framebuilder import BINARY, CLOSE, PING, TEXT, close_payload
+from servertables import BAD_CLOSES
 from wsframe import (
     Cause,
     Disconnected,
@@ -258,19 +259,7 @@ async def test_swoole_disconnect_has_a_code_and_a_reason_of_its_own() -> None:
                 await peer.rest()
 
 
-@pytest.mark.parametrize(
-    ("code", "reason", "why"),
-    [
-        (1005, "", "Close code 1005 may not be sent"),
-        (1006, "", "Close code 1006 may not be sent"),
-        (1010, "", "1010 may not be sent by a server"),
-        (999, "", "Close code 999"),
-        (5000, "", "Close code 5000"),
-        (1000, "x" * 124, "at most 123 bytes as UTF-8, not 124"),
-        (1000, "ü" * 62, "at most 123 bytes as UTF-8, not 124"),
-        (None, "x", "reason without a code"),
-    ],
-)
+@pytest.mark.parametrize(("code", "reason", "why"), BAD_CLOSES)
 @aio_test
 async def test_swoole_disconnect_refuses_what_may_not_be_sent(code: Any, reason: str, why: str) -> None:
     async with serving() as (server, application):

@@ -433,9 +433,22 @@ def test_ours_with_the_compiled_codec_echo(tmp_path: Path) -> None:
     found = json.loads(file.read_text("utf-8"))
     assert status == 0, [case["skipped"] for case in found["cases"]]
     roster = bench_contestants.ECHO
-    here = {name for name in roster.entries if roster.codec_of(name) == "cython"}
+    here = {name for name, entry in roster.entries.items() if entry.codec == "cython" and entry.host is None}
     for case in found["cases"]:
         assert here <= set(case["results"]) | set(found["missing"])
+
+
+@pytest.mark.usefixtures("short")
+def test_servers_on_uvicorn_echo(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    file = tmp_path / "result.json"
+    arguments = ["--cases", "ping/256", "--rounds", "1", "--codec", "python", "--loop", "asyncio"]
+    assert bench(*arguments, "--against", "uvicorn.wsproto", "--json", str(file)) == 0
+    (case,) = json.loads(file.read_text("utf-8"))["cases"]
+    assert {name for name in case["results"] if name.startswith("uvicorn")} == {
+        "uvicorn.wsframe-python/asyncio",
+        "uvicorn.wsproto/asyncio",
+    }
 
 
 @pytest.mark.usefixtures("short")

@@ -88,6 +88,7 @@ def test_copy(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "aio",
         "sync",
         "_adapter",
+        "_adapter_io",
         "__main__.py",
     } == set()
     for name in files.keys() - {"LICENSE", "VENDORED.json"}:
@@ -116,7 +117,7 @@ def test_the_same_source_gives_the_same_copy(copy: Path) -> None:
 def test_with_an_adapter(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vendor", COPY, "--with", "aio"]) == 0
     files = tree(project / COPY)
-    assert {"aio/__init__.py", "_adapter/__init__.py"} <= files.keys()
+    assert {"aio/__init__.py", "_adapter/__init__.py", "_adapter_io/__init__.py"} <= files.keys()
     assert stamp(project / COPY)["with"] == ["aio"]
     assert main(["vendor", "--check", COPY]) == 0
     assert "unchanged and current, wsframe" in capsys.readouterr().out

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("_server", "_client"),
     (ROOT,),
     ("_adapter",),
+    ("_adapter_io",),
     ("aio", "sync"),
     ("integrations", "testing", "cli", "__main__"),
 )
@@ -56,6 +57,7 @@ STDLIB_ONLY_UP_TO = FLOOR["aio"]
 #: Other people's packages that an adapter imports where they are used, each with its reason: (path, package) -> why.
 EXTRAS: dict[tuple[str, str], str] = {
     ("aio/_route.py", "python_socks"): "the extra `proxy`: only for who goes through a SOCKS proxy",
+    ("sync/_route.py", "python_socks"): "the extra `proxy`: only for who goes through a SOCKS proxy",
 }
 
 PRINTERS = {"cli", "__main__"}

@@ -8,14 +8,14 @@ import pytest
 
 from wsframe.testing.lifecycle import ROWS
 from wsframe.testing.lifecycle._certificates import Certificates
-from wsframe.testing.lifecycle._libraries import BUILT_IN, Library
+from wsframe.testing.lifecycle._libraries import BUILT_IN, ON_UVICORN, Library
 from wsframe.testing.lifecycle._run import play_all
 
 TABLE = {row.name: row for row in ROWS}
-PEERS = [library for library in BUILT_IN if library.adapter is None]
+PEERS = [library for library in (*BUILT_IN, *ON_UVICORN) if library.adapter is None]
 
 #: Those that come with the extra `test`, or that the project's CI has; the others only with the extra `lifecycle`.
-USUAL = ("websockets", "aiohttp", "websocket-client", "ws")
+USUAL = ("websockets", "aiohttp", "websocket-client", "ws", "uvicorn/websockets-sansio", "uvicorn/wsproto")
 
 
 @pytest.fixture(scope="module")

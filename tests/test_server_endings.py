@@ -105,6 +105,24 @@ def test_the_open_timeout_is_one_for_all_of_the_handshake() -> None:
     assert driver.gone().cause is Cause.OPEN_TIMEOUT
 
 
+def test_a_host_may_leave_it_open_when_the_request_is_answered() -> None:
+    server = Server()
+    driver = Driver(server)
+    with pytest.raises(LocalProtocolError, match="there is no request to answer"):
+        server.lift_open_timeout()
+    driver.feed(REQUEST[:20])
+    driver.wait(9)
+    driver.feed(REQUEST[20:])
+    server.lift_open_timeout()
+    driver.settle()
+    assert driver.deadline is None
+    driver.wait(1000)
+    assert driver.output == b""
+    server.accept()
+    driver.settle()
+    assert server.state is State.OPEN
+
+
 def test_the_deadline_runs_from_the_first_call_that_says_what_time_it_is() -> None:
     server = Server(timeouts=Timeouts(open=3))
     assert server.next_timeout(50.0) == 53.0

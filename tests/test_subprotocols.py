@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import synchelpers
 from aiohelpers import Listener, aio_test, dial, port_of, uri_of
 from framebuilder import client_handshake_request
 from subprotocols import ANSWERS, OFFERS
@@ -55,6 +56,30 @@ async def test_a_server_chooses(
                 await raw.send_close()
                 await raw.rest()
                 assert seen == [chosen]
+
+
+@pytest.mark.parametrize(("lines", "supported", "chosen"), OFFERS)
+def test_a_blocking_server_chooses(lines: list[str], supported: Any, chosen: str | int | None) -> None:
+    seen: list[str | None] = []
+    with (
+        synchelpers.serving(lambda ws: seen.append(ws.subprotocol), subprotocols=supported) as (server, _),
+        synchelpers.dial(server) as raw,
+    ):
+        headers = [("Sec-WebSocket-Protocol", line) for line in lines]
+        host = f"127.0.0.1:{port_of(server)}"
+        raw.send(client_handshake_request("/chat", host=host, headers=headers))
+        head = raw.head().decode()
+        answered = [line[24:] for line in head.split("\r\n") if line.startswith("Sec-WebSocket-Protocol: ")]
+        if isinstance(chosen, int):
+            assert head.startswith(f"HTTP/1.1 {chosen} ")
+            assert (answered, seen) == ([], [])
+        else:
+            assert head.startswith("HTTP/1.1 101 ")
+            assert answered == ([] if chosen is None else [chosen])
+            raw.next_frame()
+            raw.send_close()
+            raw.rest()
+            assert seen == [chosen]
 
 
 @pytest.mark.parametrize(("offered", "values", "reason"), ANSWERS)

@@ -223,6 +223,26 @@ def test_a_timeout_loses_nothing() -> None:
         assert ws.recv(timeout=DEADLINE) == "whole"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_messages_are_had_as_str_or_bytes_whatever_they_came_as(stream: bool) -> None:
+    with opened(stream=stream) as (ws, raw):
+        for opcode in TEXT, BINARY:
+            for decode in True, False:
+                raw.send_frame(opcode, "Grüße".encode())
+                received: str | bytes = ws.recv(10, decode=decode)
+                assert received == ("Grüße" if decode else "Grüße".encode())
+        # One that was kept.
+        raw.send_frame(TEXT, b"a")
+        raw.send_frame(TEXT, b"b")
+        assert [ws.recv(10, decode=False), ws.recv(10, decode=False)] == [b"a", b"b"]
+        raw.send_frame(BINARY, b"\xff")
+        with pytest.raises(UnicodeDecodeError):
+            ws.recv(10, decode=True)
+        # Only that message is gone.
+        raw.send_frame(BINARY, b"\xff")
+        assert ws.recv(10) == b"\xff"
+
+
 def test_zero_takes_what_is_there() -> None:
     with opened() as (ws, raw):
         raw.send_frame(TEXT, b"a")
@@ -345,7 +365,7 @@ def send_for_ever(ws: WebSocket) -> None:
         ws.send("x")
 
 
-@pytest.mark.parametrize("wrong", [1, None, ["a"], object()])
+@pytest.mark.parametrize("wrong", [1, None, [1], object()])
 def test_what_cannot_be_sent(wrong: Any) -> None:
     with opened() as (ws, _):
         with pytest.raises(TypeError):

@@ -19,11 +19,13 @@ from framebuilder import BINARY, CLOSE, PONG, TEXT, build, client_handshake_requ
 from synchelpers import (
     DEADLINE,
     Job,
+    client_context,
     dial,
     echo,
     expect_log,
     open_raw,
     port_of,
+    server_context,
     serving,
     tidy,
     until,
@@ -32,6 +34,7 @@ from synchelpers import (
 )
 from wsframe import Cause, Initiator, LocalProtocolError, Request, Response, State
 from wsframe.sync import (
+    ConnectError,
     ConnectionClosed,
     ConnectionClosedError,
     ConnectionClosedOK,
@@ -256,6 +259,31 @@ def test_a_handler_that_returns_closes_with_1000() -> None:
         assert (ending.clean, ending.initiator) == (True, Initiator.LOCAL)
 
 
+@pytest.mark.parametrize("how", ["abort", "close"])
+def test_a_socket_that_was_looked_after_is_closed_at_once(how: str) -> None:
+    def on_request(request: Request) -> None:
+        # The thread in serve_forever waits in poll for this one, too: while it does, the system keeps the socket.
+        (connection,) = server._serving.connections
+        until(lambda: connection.driver._attended is not None)
+        time.sleep(0.05)
+
+    def handler(ws: WebSocket) -> None:
+        if how == "abort":
+            ws.abort()
+        else:
+            ws.close()
+
+    with (
+        serving(handler, on_request=on_request, open_timeout=2 * DEADLINE) as (server, _),
+        open_raw(server) as raw,
+    ):
+        if how == "close":
+            assert raw.next_frame().opcode == CLOSE
+            # After that nothing comes which could end the wait.
+            raw.send_close()
+        assert raw.rest() == b""
+
+
 def test_a_handler_that_raises_closes_with_1011_and_is_logged_once() -> None:
     def handler(ws: WebSocket) -> None:
         raise ValueError("wurst")
@@ -389,14 +417,14 @@ def test_a_system_without_threads_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_system_without_descriptors_left(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr(server_module, "_PAUSE", 0.1)
+    monkeypatch.setattr(server_module, "ACCEPT_PAUSE", 0.1)
     with serving() as (server, _):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         # The descriptor of the client's end is the last one.
         sock = socket.socket()
         resource.setrlimit(resource.RLIMIT_NOFILE, (sock.fileno() + 1, hard))
         try:
-            with expect_log("cannot accept", traceback=False), sock:
+            with expect_log("no connections are accepted", traceback=False), sock:
                 sock.connect(("127.0.0.1", port_of(server)))
                 time.sleep(0.05)
         finally:
@@ -443,6 +471,33 @@ def test_closing_the_server_ends_everything_and_counts() -> None:
             assert server.sockets == ()
             assert server.close() == {Cause.CLOSE_HANDSHAKE: 2, Cause.REJECTED: 1}
         assert len(endings) == 4
+
+
+def test_closing_while_everybody_talks() -> None:
+    count = 40
+    with serving(close_timeout=DEADLINE) as (server, endings):
+
+        def talk() -> tuple[int, int, WebSocket]:
+            sent = received = 0
+            with connect(uri_of(server), close_timeout=DEADLINE, ping_interval=None) as ws:
+                try:
+                    while True:
+                        ws.send(str(sent))
+                        sent += 1
+                        assert ws.recv(DEADLINE) == str(received)
+                        received += 1
+                except ConnectionClosed:
+                    return sent, received, ws
+
+        jobs = [Job(talk) for _ in range(count)]
+        until(lambda: len(server.connections) == count and server.stats().messages_in > 5000)
+        assert server.close(1001, "over") == {Cause.CLOSE_HANDSHAKE: count}
+        for job in jobs:
+            sent, received, ws = job.result()
+            assert received in (sent, sent - 1)
+            assert ws.ending is not None
+            assert (ws.ending.clean, ws.close_code, ws.close_reason) == (True, 1001, "over")
+        assert len(endings) == count
 
 
 def test_mute_peers_do_not_hold_the_server_up() -> None:
@@ -627,7 +682,7 @@ def test_all_interfaces_share_one_port() -> None:
         ({"max_connections": 0}, ValueError),
         ({"max_connections": 1.5}, TypeError),
         ({"open_timeout": None}, ValueError),
-        ({"sock": object()}, ValueError),
+        ({"sock": object()}, TypeError),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(options: dict[str, Any], error: type[Exception]) -> None:
@@ -670,3 +725,15 @@ def test_the_peer_gets_the_close_although_it_still_sends() -> None:
             raw.send_close(4000)
             assert raw.rest() == b""
         assert endings.one().clean
+
+
+def test_an_abort_is_heard_at_once_also_when_the_accepting_thread_looks_after_the_connection() -> None:
+    """A socket that is closed while another thread polls it is not gone before that one comes back."""
+    with serving(lambda ws: ws.abort(), ssl=server_context(), on_request=lambda _: None) as (server, _):
+        uri = uri_of(server).replace("ws:", "wss:")
+        for _ in range(40):
+            with (
+                contextlib.suppress(ConnectError),
+                connect(uri, ssl=client_context(), ping_interval=None) as ws,
+            ):
+                assert ws.wait_closed(5).cause in (Cause.EOF, Cause.RESET, Cause.TLS_ERROR)

@@ -25,13 +25,14 @@ from synchelpers import (
     server_context,
     serving,
     tidy,
+    tiny_switch_interval,
     uri_of,
     waits,
 )
 from wsframe import Cause, Connection, Limits, State
 from wsframe.sync import ConnectionClosedError, ConnectionClosedOK, WebSocket, connect
 
-__all__ = ["tidy"]
+__all__ = ["tidy", "tiny_switch_interval"]
 
 
 @pytest.fixture(params=["plain", "tls"])
@@ -52,15 +53,6 @@ def send_often(ws: WebSocket, message: bytes, times: int) -> None:
 
 def uri(server: Any, secured: Secured) -> str:
     return f"{'wss' if secured[0] else 'ws'}://127.0.0.1:{port_of(server)}/"
-
-
-@pytest.fixture
-def tiny_switch_interval() -> Iterator[None]:
-    """Threads take turns as often as possible."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("tiny_switch_interval")

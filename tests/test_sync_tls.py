@@ -180,7 +180,7 @@ def test_a_bad_frame_over_tls() -> None:
 
 def test_closing_a_server_in_the_middle_of_a_tls_handshake() -> None:
     with serving(ssl=server_context()) as (server, endings), dial(server):
-        until(lambda: server._connections)
+        until(lambda: server.stats().connections)
         server.close()
         assert endings.one().cause is Cause.REJECTED
 

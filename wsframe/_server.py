@@ -129,6 +129,17 @@ class Server(HandshakeEndpoint):
         """The HTTP status of the answer that the peer got; None as long as there is none."""
         return self._handshake.status
 
+    def lift_open_timeout(self) -> None:
+        """The request has come, and whoever answers it may take his time: ``Timeouts.open`` does not hold any more.
+
+        For a host that leaves it to its applications when they answer.
+
+        Raises:
+            LocalProtocolError: there is no request to answer.
+        """
+        self._handshake.check_waiting()
+        self._handshake.lift_open_timeout()
+
     def accept(
         self,
         *,
@@ -361,6 +372,9 @@ class _ServerHandshake(Lifecycle):
         if self.state is not State.HANDSHAKE:
             raise LocalProtocolError(f"there is no request to answer: the connection is {self.state.name}")
         return self.handshake
+
+    def lift_open_timeout(self) -> None:
+        self._timers.stop(Timer.OPEN)
 
     def early_data(self) -> bytes:
         return bytes(self._early)

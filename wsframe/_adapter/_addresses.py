@@ -61,6 +61,9 @@ def addresses_for(
     sockets = () if sock is None else tuple(sock) if isinstance(sock, Iterable) else (sock,)
     if sock is not None and not sockets:
         raise ValueError("sock: there is no socket in it")
+    for one in sockets:
+        if not hasattr(one, "getsockname"):
+            raise TypeError(f"sock must be a socket, or several, not {one!r}")
     path = _checked_path(unix_path)
     return Addresses(
         tcp, path, _checked_mode(unix_mode, path), sockets, bool(reuse_port), _checked_backlog(backlog)

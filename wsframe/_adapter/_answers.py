@@ -135,9 +135,12 @@ class Accept:
         """What the connection gets whose server has these settings."""
         if not self.options:
             return base
-        if not self._last or self._last[0][0] is not base:
-            self._last[:] = [(base, settings_for(Role.SERVER, self.options, base))]
-        return self._last[0][1]
+        # Looked at once: other threads may put in another one.
+        last = self._last[0] if self._last else None
+        if last is None or last[0] is not base:
+            last = base, settings_for(Role.SERVER, self.options, base)
+            self._last[:] = [last]
+        return last[1]
 
     @property
     def renegotiates(self) -> bool:

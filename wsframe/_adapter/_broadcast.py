@@ -9,11 +9,22 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from .._connection import Connection
 from .._enums import Role
 from .._frames import PreparedMessage
-from ._websocket import BytesLike, check_message
+from ._websocket import BytesLike, WebSocketBase, check_message
 
-__all__ = ["BroadcastResult", "Policy", "check_policy", "needs_its_own", "prepare", "without"]
+__all__ = [
+    "BROADCAST_TIMEOUT",
+    "BroadcastResult",
+    "Policy",
+    "check_policy",
+    "needs_its_own",
+    "prepare",
+    "without",
+]
 
 T = TypeVar("T")
+
+#: Seconds that a slow peer has to make room.
+BROADCAST_TIMEOUT = 10.0
 
 #: What to do about a peer for which more than the high-water mark waits already.
 Policy: TypeAlias = Literal["wait", "drop", "disconnect"]
@@ -65,5 +76,7 @@ def without(members: Iterable[T], excluded: Any) -> list[T]:
         members: all of them, of whom some may go or come meanwhile.
         excluded: one of them, or several.
     """
-    left_out = set(excluded) if isinstance(excluded, Iterable) else {excluded}
+    # A blocking WebSocket can be iterated over, too: that would receive.
+    several = isinstance(excluded, Iterable) and not isinstance(excluded, WebSocketBase)
+    left_out = set(excluded) if several else {excluded}
     return [member for member in members if member not in left_out]

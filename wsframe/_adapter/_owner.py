@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
+from .._enums import Cause
 from .._events import Disconnected, Event, Opened, ResponseReceived
 from ._exceptions import connect_error
 
@@ -74,6 +75,8 @@ class ClientOpening(Opening, Generic[WebSocketT]):
     def __init__(self) -> None:
         #: What the exception says behind how it ended.
         self.advice = ""
+        #: What is being done, for those who ask what took so long.
+        self.waiting_for = ""
         self._response: ResponseReceived | None = None
         self._websocket: WebSocketT | None = None
         self._ending: Disconnected | None = None
@@ -91,8 +94,11 @@ class ClientOpening(Opening, Generic[WebSocketT]):
         """The ``WebSocket``, or the exception that says why there is none."""
         if self._websocket is not None:
             return self._websocket
-        assert self._ending is not None
-        raise connect_error(self._ending, self._response, self.advice) from self._ending.error
+        ending = self._ending
+        assert ending is not None
+        if ending.cause is Cause.OPEN_TIMEOUT and self.waiting_for:
+            self.advice = f"it was still waiting for {self.waiting_for}"
+        raise connect_error(ending, self._response, self.advice) from ending.error
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, ResponseReceived):

@@ -53,7 +53,8 @@ class PeerSet:
         if network.num_addresses == 1:
             self._addresses.add(_plain(network.network_address))
         else:
-            self._networks.add(network)
+            # A new set: other threads may be going through the old one.
+            self._networks = self._networks | {network}
 
     def discard(self, peer: str) -> None:
         """Take one out that was added, in the same words; nothing happens if it was not."""
@@ -61,7 +62,7 @@ class PeerSet:
             self._unix = False
             return
         network = ipaddress.ip_network(peer)
-        self._networks.discard(network)
+        self._networks = self._networks - {network}
         if network.num_addresses == 1:
             self._addresses.discard(_plain(network.network_address))
 

@@ -13,7 +13,7 @@ from .._events import Disconnected
 from .._http import Request
 from .._server import Server
 
-__all__ = ["ConnectionInfo", "Connections", "Groups", "Record", "Registry", "ServerStats"]
+__all__ = ["AnyWebSocket", "ConnectionInfo", "Connections", "Groups", "Record", "Registry", "ServerStats"]
 
 WebSocketT = TypeVar("WebSocketT", bound="AnyWebSocket")
 RecordT = TypeVar("RecordT", bound="Record[Any]")

@@ -15,7 +15,18 @@ from .._events import Disconnected, ResponseReceived
 from .._http import Headers
 from ._exceptions import ConnectError, HandshakeRejected
 
-__all__ = ["TABLE", "Decide", "Retry", "RetryPolicy", "Rule", "Verdict", "noted", "response_of", "rule_for"]
+__all__ = [
+    "TABLE",
+    "Decide",
+    "Retry",
+    "RetryPolicy",
+    "Rule",
+    "Verdict",
+    "check_reconnecting",
+    "noted",
+    "response_of",
+    "rule_for",
+]
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -294,6 +305,18 @@ def response_of(error: ConnectError) -> ResponseReceived | None:
     if isinstance(error, HandshakeRejected):
         return ResponseReceived(error.status, error.headers, error.body)
     return None
+
+
+def check_reconnecting(retry: object, on_connected: object) -> None:
+    """Look at these arguments of ``connect``.
+
+    Raises:
+        TypeError: one is wrong.
+    """
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry must be a RetryPolicy, not {retry!r}")
+    if on_connected is not None and not callable(on_connected):
+        raise TypeError(f"on_connected must be callable, not {on_connected!r}")
 
 
 def noted(error: ErrorT, note: str) -> ErrorT:

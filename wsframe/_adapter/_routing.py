@@ -147,6 +147,12 @@ class Router:
         """All handlers, as far as they are known before there is a request."""
         return [route.accept.handler for route in self._routes.values() if route.accept is not None]
 
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """What is asked besides, as far as it is known before there is a request."""
+        found = [function for route in self._routes.values() for function in (route.view, route.on_request)]
+        return [function for function in (self._function, *found) if function is not None]
+
     def answer(self, request: Request) -> Any:
         """Return what a request is to be answered with: an `Accept`, a `Response`, None for 426, or what gives one."""
         if self._function is not None:

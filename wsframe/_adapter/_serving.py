@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -12,11 +13,13 @@ from .._http import Request, Response
 from .._negotiate import ANY_ORIGIN, Origins, SubprotocolChoice, check_settings
 from .._server import Server
 from ._answers import AS_THE_SERVER, Accept, Answer
+from ._application import Application, check_handler, has_own_on_request
 from ._conduct import answer, application_error
 from ._forwarded import TrustedProxies
+from ._routing import Router, routed
 from ._settings import Settings
 
-__all__ = ["CLOSE_MARGIN", "CommonOptions", "OnEnd"]
+__all__ = ["CLOSE_MARGIN", "CommonOptions", "OnEnd", "ask_whom"]
 
 #: Seconds after the connections' own deadline for closing before a server that was given no other drops them: they say
 #: better why one has ended.
@@ -154,3 +157,42 @@ class CommonOptions:
                 self.on_end(request, address, ending)
             except Exception as exc:
                 log.error("on_end raised an exception", exc_info=exc)
+
+
+def ask_whom(
+    handler: Any, on_request: Any, *, stream: bool = False, is_plain: bool = False
+) -> tuple[Any, Any, bool]:
+    """Look at these arguments of ``serve``.
+
+    Args:
+        handler: a handler, an `Application` or a `Router`.
+        on_request: what is asked before.
+        stream: messages come in pieces.
+        is_plain: nothing of it may be a coroutine function.
+
+    Returns:
+        the handler, or None where the answer to a request says which; what is asked with every request, or None; and
+        whether only its answer says what the request is judged by.
+
+    Raises:
+        TypeError: one of them is not what it has to be.
+    """
+    asked = [on_request]
+    if isinstance(handler, Router):
+        for routed_to in handler.handlers:
+            check_handler(routed_to, stream=stream, is_plain=is_plain)
+            asked.append(getattr(routed_to, "on_request", None))
+        asked += handler.functions
+        found: tuple[Any, Any, bool] = None, routed(handler, on_request), True
+    else:
+        check_handler(handler, stream=stream, is_plain=is_plain)
+        if isinstance(handler, Application) and has_own_on_request(handler):
+            if on_request is not None:
+                raise TypeError("on_request is there twice: as an argument and in the Application")
+            on_request = handler.on_request
+            asked.append(on_request)
+        found = handler, on_request, False
+    for function in asked:
+        if is_plain and inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function!r} must be a plain function: nobody would await what it returns")
+    return found

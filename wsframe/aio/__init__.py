@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .._adapter._answers import Accept
+from .._adapter._application import Application
 from .._adapter._broadcast import BroadcastResult
+from .._adapter._components import AddressBlockList, ApplicationWrapper, Counting, KeepAlive, OriginCheck
 from .._adapter._exceptions import (
     ConnectError,
     ConnectionClosed,
@@ -21,11 +23,9 @@ from .._adapter._registry import ConnectionInfo, ServerStats
 from .._adapter._retry import RetryPolicy
 from .._adapter._routing import Route, Router
 from .._adapter._trace import TracedFrame, TracedHead
-from ._application import Application
 from ._broadcast import Broadcast, broadcast
 from ._channel import Tap
 from ._client import connect
-from ._components import AddressBlockList, ApplicationWrapper, Counting, KeepAlive, OriginCheck
 from ._server import Server, serve
 from ._websocket import WebSocket
 

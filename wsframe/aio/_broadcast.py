@@ -6,7 +6,15 @@ import asyncio
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
-from .._adapter._broadcast import BroadcastResult, Policy, check_policy, needs_its_own, prepare, without
+from .._adapter._broadcast import (
+    BROADCAST_TIMEOUT,
+    BroadcastResult,
+    Policy,
+    check_policy,
+    needs_its_own,
+    prepare,
+    without,
+)
 from .._adapter._exceptions import ConnectionClosed
 from .._adapter._websocket import BytesLike
 from .._enums import State
@@ -14,10 +22,7 @@ from .._frames import PreparedMessage
 from ._threads import check_thread
 from ._websocket import WebSocket
 
-__all__ = ["BROADCAST_TIMEOUT", "Broadcast", "broadcast"]
-
-#: Seconds that a slow peer has to make room.
-BROADCAST_TIMEOUT = 10.0
+__all__ = ["Broadcast", "broadcast"]
 
 #: What waits for slow peers, so that somebody holds on to it.
 _waiting: set[asyncio.Task[None]] = set()

@@ -11,21 +11,20 @@ from typing import Any, Literal, Unpack
 
 from .._adapter._conduct import cause_of
 from .._adapter._owner import ClientOpening
-from .._adapter._redirect import Redirects, check_max_redirects
-from .._adapter._retry import RetryPolicy
+from .._adapter._retry import RetryPolicy, check_reconnecting
 from .._adapter._settings import ConnectionOptions, Settings, settings_for
 from .._adapter._trace import Trace, check_trace
+from .._adapter_io._asking import Asking
+from .._adapter_io._route import LocalAddress
 from .._client import USER_AGENT, Client
 from .._enums import Cause, Role
 from .._events import Disconnected, Event, Opened
-from .._http import Headers, Response
+from .._http import Response
 from .._negotiate import HeaderItems
-from .._uri import WebSocketURI
 from ._application import NO_STREAM, Application, ApplicationWebSocket, check_application
 from ._channel import Channel, Tap
-from ._dial import LocalAddress
-from ._reconnect import OnConnected, Reconnecting, check_reconnecting
-from ._route import route_for
+from ._reconnect import OnConnected, Reconnecting
+from ._route import Route
 from ._streaming import websocket_class
 from ._tls import start_tls
 from ._trace import tap_for
@@ -124,30 +123,23 @@ class connect:  # noqa: N801
         check_trace(trace)
         if tap is not None and trace is not None:
             raise TypeError("tap and trace cannot be used together: a tap hears all that trace could tell")
-        self._settings: Settings = settings_for(Role.CLIENT, options)
-        self._route = route_for(
+        self._route = Route.checked(
             sock=sock, unix_path=unix_path, family=family, local_addr=local_addr, proxy=proxy
         )
-        self._max_redirects = check_max_redirects(max_redirects)
-        if self._max_redirects and self._route.leads_to_one_server:
-            raise ValueError("max_redirects: a redirect cannot be followed over sock or unix_path")
-        # They may be needed again, and what was given may be an iterator.
-        self._headers = Headers(headers)
-        self._origin = origin
-        self._subprotocols = subprotocols
-        self._user_agent = user_agent
-        self._stream = stream
-        # What is wrong with the arguments is said at once.
-        self._endpoint: Client | None = self._new_endpoint(uri, self._headers)
-        self._uri = self._endpoint.uri
-        if ssl is not None:
-            if not isinstance(ssl, ssl_module.SSLContext):
-                raise TypeError(f"ssl must be an ssl.SSLContext, or None for the default one, not {ssl!r}")
-            if not self._uri.secure and not self._max_redirects:
-                raise ValueError("a TLS context was given for a ws:// URI; use wss://")
+        self._asking = Asking(
+            uri,
+            headers=headers,
+            origin=origin,
+            subprotocols=subprotocols,
+            user_agent=user_agent,
+            ssl=ssl,
+            server_hostname=server_hostname,
+            leads_to_one_server=self._route.leads_to_one_server,
+            max_redirects=max_redirects,
+            stream=stream,
+            settings=settings_for(Role.CLIENT, options),
+        )
         self._application = application
-        self._ssl = ssl
-        self._server_hostname = server_hostname
         self._tap = tap
         self._trace = trace
         self._retry = retry
@@ -183,14 +175,14 @@ class connect:  # noqa: N801
 
     async def _attempt(self) -> WebSocket:
         """Everything that one connection takes, redirects included. May be called again."""
-        redirects = Redirects(self._uri, self._headers, self._max_redirects)
-        endpoint, self._endpoint = self._endpoint, None
-        opening = self._new_opening(endpoint or self._new_endpoint(redirects.uri, redirects.headers))
+        asking = self._asking
+        redirects, endpoint = asking.begin()
+        opening = self._new_opening(endpoint)
         try:
-            async with asyncio.timeout(self._settings.timeouts.open) as deadline:
+            async with asyncio.timeout(asking.settings.timeouts.open) as deadline:
                 await self._ask(opening)
                 while redirects.follow(opening.refusal):
-                    opening = self._new_opening(self._new_endpoint(redirects.uri, redirects.headers))
+                    opening = self._new_opening(asking.again(redirects))
                     await self._ask(opening)
         except OSError as exc:
             if deadline.expired():
@@ -209,14 +201,8 @@ class connect:  # noqa: N801
         await self._connect_tcp(opening)
         if uri.secure:
             opening.waiting_for = f"TLS with {uri.host} port {uri.port}"
-            # The name is that of the first server.
-            hostname = self._server_hostname if uri.host == self._uri.host else None
-            await start_tls(
-                channel,
-                self._ssl or ssl_module.create_default_context(),
-                self._settings.timeouts,
-                server_hostname=hostname or uri.host,
-            )
+            context, hostname = self._asking.tls(uri)
+            await start_tls(channel, context, self._asking.settings.timeouts, server_hostname=hostname)
         opening.waiting_for = ""
         await asyncio.shield(opening.result)
 
@@ -228,30 +214,17 @@ class connect:  # noqa: N801
         endpoint.next_timeout(loop.time())
         proxy = route.proxy_to(uri)
         opening.waiting_for = route.towards(uri, proxy)
-        sock = await route.connected(uri, proxy, self._user_agent, self._settings.limits)
+        asking = self._asking
+        sock = await route.connected(uri, proxy, asking.user_agent, asking.settings.limits)
         if uri.secure or not owns(loop):
             await loop.create_connection(lambda: channel, sock=sock)
         else:
             own_transport(loop, sock, channel).start()
 
-    def _new_endpoint(self, uri: str | WebSocketURI, headers: HeaderItems) -> Client:
-        settings = self._settings
-        return Client(
-            uri,
-            headers=headers,
-            origin=self._origin,
-            subprotocols=self._subprotocols,
-            extensions=settings.extensions,
-            user_agent=self._user_agent,
-            limits=settings.limits,
-            timeouts=settings.timeouts,
-            stream=self._stream,
-        )
-
     def _new_opening(self, endpoint: Client) -> _Opening:
         # What a trace has read of one connection is nothing to the next.
         tap = tap_for(self._trace, 0, is_server=False) if self._tap is None else self._tap
-        return _Opening(endpoint, self._settings, tap, self._application)
+        return _Opening(endpoint, self._asking.settings, tap, self._application)
 
 
 class _Opening(ClientOpening[WebSocket]):
@@ -263,8 +236,6 @@ class _Opening(ClientOpening[WebSocket]):
         super().__init__()
         self._application = application
         self.endpoint = endpoint
-        #: What is being done, for those who ask what took so long.
-        self.waiting_for = ""
         self._loop = asyncio.get_running_loop()
         self.result: asyncio.Future[None] = self._loop.create_future()
         self.channel = Channel(endpoint, self, settings.limits, securing=endpoint.uri.secure, tap=tap)
@@ -303,13 +274,6 @@ class _Opening(ClientOpening[WebSocket]):
         if due is not None:
             self.handle_events(self.endpoint.handle_timeout(max(due, now)))
         self.channel.end(None, Cause.TRANSPORT_ERROR)
-
-    def outcome(self) -> WebSocket:
-        """The ``WebSocket``, or the exception that says why there is none."""
-        ending = self._ending
-        if ending is not None and ending.cause is Cause.OPEN_TIMEOUT and self.waiting_for:
-            self.advice = f"it was still waiting for {self.waiting_for}"
-        return super().outcome()
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""

@@ -7,19 +7,21 @@ cancelled, and other event loops do not know it.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import socket as socket_module
-from typing import Any, TypeAlias
+from typing import Any
 
-__all__ = ["LocalAddress", "dial", "dial_unix", "look_up"]
+from .._adapter_io._route import (
+    NEXT_ADDRESS_AFTER,
+    AddressInfo,
+    LocalAddress,
+    in_turn,
+    no_address,
+    shown,
+    with_local,
+)
 
-#: Seconds after which the next address is tried beside those that have not answered.
-_DELAY = 0.25
-
-_AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
-
-LocalAddress: TypeAlias = tuple[str, int]
+__all__ = ["dial", "dial_unix", "look_up"]
 
 
 async def dial(
@@ -40,14 +42,10 @@ async def dial(
     Raises:
         OSError: the name has no address, or none of them takes a connection. It says what was tried.
     """
-    infos = _in_turn(await look_up(host, port, family))
-    local: dict[int, Any] = {}
-    if local_addr is not None:
-        local = {info[0]: info[4] for info in reversed(await look_up(*local_addr, family))}
-        infos = [info for info in infos if info[0] in local]
-        if not infos:
-            raise OSError(f"{host} has no address of the same family as local_addr {local_addr[0]}")
-    return await _first(host, [(*info[:4], info[4], local.get(info[0])) for info in infos])
+    infos = in_turn(await look_up(host, port, family))
+    if local_addr is None:
+        return await _first(host, [(info, None) for info in infos])
+    return await _first(host, with_local(host, infos, local_addr, await look_up(*local_addr, family)))
 
 
 async def dial_unix(path: str) -> socket_module.socket:
@@ -59,7 +57,7 @@ async def dial_unix(path: str) -> socket_module.socket:
     return await _attempt(socket_module.AF_UNIX, socket_module.SOCK_STREAM, 0, path, None)
 
 
-async def look_up(host: str, port: int, family: int = socket_module.AF_UNSPEC) -> list[_AddressInfo]:
+async def look_up(host: str, port: int, family: int = socket_module.AF_UNSPEC) -> list[AddressInfo]:
     """Return the addresses of a name, as ``getaddrinfo`` does.
 
     Raises:
@@ -78,7 +76,7 @@ async def look_up(host: str, port: int, family: int = socket_module.AF_UNSPEC) -
     raise socket_module.gaierror(number, f"{text}, looking up the {kind}address of {host}")
 
 
-async def _first(host: str, waiting: list[Any]) -> socket_module.socket:
+async def _first(host: str, waiting: list[tuple[AddressInfo, Any]]) -> socket_module.socket:
     """The first of these addresses that answers."""
     loop = asyncio.get_running_loop()
     attempts: list[asyncio.Task[socket_module.socket]] = []
@@ -87,10 +85,10 @@ async def _first(host: str, waiting: list[Any]) -> socket_module.socket:
     try:
         while waiting or attempts:
             if waiting:
-                family, kind, protocol, _, address, local = waiting.pop(0)
+                (family, kind, protocol, _, address), local = waiting.pop(0)
                 attempts.append(loop.create_task(_attempt(family, kind, protocol, address, local)))
             done, _ = await asyncio.wait(
-                attempts, timeout=_DELAY if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                attempts, timeout=NEXT_ADDRESS_AFTER if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 error = task.exception()
@@ -106,21 +104,17 @@ async def _first(host: str, waiting: list[Any]) -> socket_module.socket:
             if task is not winner:
                 task.cancel()
                 task.add_done_callback(_close)
-    if len(errors) == 1:
-        raise errors[0]
-    # OSError picks the subclass that fits, such as ConnectionRefusedError.
-    text = "; ".join(error.strerror or str(error) for error in errors)
-    raise OSError(errors[0].errno, f"no address of {host} takes a connection: {text}")
+    raise no_address(host, errors)
 
 
 async def _attempt(family: int, kind: int, protocol: int, address: Any, local: Any) -> socket_module.socket:
     sock = socket_module.socket(family, kind, protocol)
-    doing = f"connecting from {_shown(local)}"
+    doing = f"connecting from {shown(local)}"
     try:
         sock.setblocking(False)
         if local is not None:
             sock.bind(local)
-        doing = f"connecting to {_shown(address)}"
+        doing = f"connecting to {shown(address)}"
         await asyncio.get_running_loop().sock_connect(sock, address)
     except OSError as exc:
         sock.close()
@@ -136,19 +130,7 @@ async def _attempt(family: int, kind: int, protocol: int, address: Any, local: A
     raise OSError(number, f"{os.strerror(number)}, {doing}")
 
 
-def _shown(address: Any) -> str:
-    return f"{address[0]} port {address[1]}" if isinstance(address, tuple) else str(address)
-
-
 def _close(task: asyncio.Task[socket_module.socket]) -> None:
     """A connection that nobody wants any more."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()
-
-
-def _in_turn(infos: list[_AddressInfo]) -> list[_AddressInfo]:
-    """The address families in turn, each in its order, so that a dead one costs one delay and no more."""
-    families: dict[int, list[_AddressInfo]] = {}
-    for info in infos:
-        families.setdefault(info[0], []).append(info)
-    return [info for row in itertools.zip_longest(*families.values()) for info in row if info is not None]

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket as socket_module
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .._adapter._addresses import Addresses
+from .._adapter_io._listening import (
+    ACCEPT_PAUSE,
+    MAX_ACCEPTS,
+    bind_names,
+    cannot_listen,
+    check_addresses,
+    is_nothing,
+)
+from .._adapter_io._unix import SocketFile, bound_unix_socket, remove_files
 from ._channel import logger
 from ._transports import is_known
-from ._unix import SocketFile, bound_unix_socket
 
 __all__ = ["Listener", "LoopListener", "bound_sockets", "listen"]
-
-#: Connections that are accepted in one turn.
-_MAX_ACCEPTS = 100
-#: Ports that are tried where one is wanted that is free on several addresses.
-_MAX_PORTS = 20
-#: Seconds without accepting after the system has run out of something.
-_PAUSE = 1.0
-#: The connection ended before it was accepted, or there is none.
-_NOTHING = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ECONNABORTED, errno.EPERM, errno.EPROTO)
-
-#: The system has no IPv6, or no IPv4.
-_NO_SUCH_KIND = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 
 class Listener:
@@ -65,11 +59,11 @@ class Listener:
                 loop.add_reader(sock.fileno(), self._accept, sock)
         except OSError as exc:
             self.close()
-            raise _cannot_listen(address, exc) from None
+            raise cannot_listen(address, exc) from None
 
     def close(self) -> None:
         """Accept no more."""
-        _remove(self._files)
+        remove_files(self._files)
         sockets, self.sockets = self.sockets, []
         for pause in self._pauses.values():
             pause.cancel()
@@ -79,13 +73,13 @@ class Listener:
             sock.close()
 
     def _accept(self, listener: socket_module.socket) -> None:
-        for _ in range(_MAX_ACCEPTS):
+        for _ in range(MAX_ACCEPTS):
             if listener not in self.sockets:
                 return
             try:
                 sock, address = listener.accept()
             except OSError as exc:
-                if exc.errno not in _NOTHING:
+                if not is_nothing(exc):
                     self._pause(listener, exc)
                 return
             try:
@@ -96,9 +90,9 @@ class Listener:
 
     def _pause(self, listener: socket_module.socket, exc: OSError) -> None:
         """The system has run out of something, or worse: asking again at once would not help."""
-        logger.error("no connections are accepted for %s s: %s", _PAUSE, exc)
+        logger.error("no connections are accepted for %s s: %s", ACCEPT_PAUSE, exc)
         self._loop.remove_reader(listener.fileno())
-        self._pauses[listener] = self._loop.call_later(_PAUSE, self._resume, listener)
+        self._pauses[listener] = self._loop.call_later(ACCEPT_PAUSE, self._resume, listener)
 
     def _resume(self, listener: socket_module.socket) -> None:
         del self._pauses[listener]
@@ -124,7 +118,7 @@ class LoopListener:
 
     def close(self) -> None:
         """Accept no more."""
-        _remove(self._files)
+        remove_files(self._files)
         for server in self._servers:
             server.close()
 
@@ -145,12 +139,14 @@ async def listen(
 
     Raises:
         OSError: one of the addresses cannot be listened on. All sockets are closed then, the given ones as well.
+        ValueError: this system cannot do that.
     """
     sockets: list[socket_module.socket] = []
     files: list[SocketFile] = []
     servers: list[asyncio.AbstractServer] = []
     backlog, reuse_port = addresses.backlog, addresses.reuse_port
     try:
+        check_addresses(addresses)
         for hosts, port in addresses.tcp:
             if is_known(loop):
                 sockets += await bound_sockets(loop, hosts, port, reuse_port)
@@ -194,91 +190,25 @@ async def _loop_server(
         # The loop does that again. But where it is uvloop and fails, it cannot be closed any more.
         sock.listen(backlog)
     except OSError as exc:
-        raise _cannot_listen(address, exc) from None
+        raise cannot_listen(address, exc) from None
     server: asyncio.AbstractServer = await make(new_protocol, **options)
     return server
 
 
-def _remove(files: list[SocketFile]) -> None:
-    while files:
-        files.pop().remove()
-
-
 async def bound_sockets(
     loop: asyncio.AbstractEventLoop,
-    host: str | Sequence[str | None] | None,
+    names: Sequence[str | None],
     port: int,
     reuse_port: bool = False,
 ) -> list[socket_module.socket]:
-    """Return sockets bound to a port on all addresses of one host, of several, or, for None, of this machine.
-
-    Port 0 becomes one that is free on all of them.
+    """Return sockets bound to a port on all addresses of some names; see `bind_names`.
 
     Raises:
         OSError: there is no such name, or one of its addresses cannot be bound.
-        ValueError: the system cannot share ports.
     """
-    if reuse_port and not hasattr(socket_module, "SO_REUSEPORT"):
-        raise ValueError("reuse_port: this system has no such option")
-    hosts: Sequence[str | None] = [host or None] if host is None or isinstance(host, str) else host
-    infos: dict[Any, None] = {}
-    for name in hosts:
-        found = await loop.getaddrinfo(
+    found: list[Any] = []
+    for name in names:
+        found += await loop.getaddrinfo(
             name, port, type=socket_module.SOCK_STREAM, flags=socket_module.AI_PASSIVE
         )
-        infos.update(dict.fromkeys(found))
-    for attempt in range(1, _MAX_PORTS + 1):
-        try:
-            sockets = _bind_all(list(infos), reuse_port)
-        except OSError as exc:
-            # What is free on one address need not be so on the others.
-            if port or exc.errno != errno.EADDRINUSE or attempt == _MAX_PORTS:
-                raise
-        else:
-            break
-    if not sockets:
-        raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be listened on")
-    return sockets
-
-
-def _bind_all(infos: list[Any], reuse_port: bool) -> list[socket_module.socket]:
-    """Bind to all that this machine has, where port 0 is the same one for all."""
-    sockets: list[socket_module.socket] = []
-    port = 0
-    try:
-        for family, kind, protocol, _, address in infos:
-            address = (address[0], address[1] or port, *address[2:])
-            try:
-                sock = socket_module.socket(family, kind, protocol)
-            except OSError as exc:
-                if exc.errno in _NO_SUCH_KIND:
-                    # Names have such addresses all the same.
-                    continue
-                raise
-            sockets.append(sock)
-            if os.name == "posix" and sys.platform != "cygwin":
-                sock.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_REUSEADDR, 1)
-            if reuse_port:
-                sock.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_REUSEPORT, 1)
-            if family == socket_module.AF_INET6:
-                # IPv4 has a socket of its own.
-                sock.setsockopt(socket_module.IPPROTO_IPV6, socket_module.IPV6_V6ONLY, 1)
-            try:
-                sock.bind(address)
-            except OSError as exc:
-                if exc.errno == errno.EADDRNOTAVAIL and len(infos) > 1:
-                    # Such as ::1 where there is no IPv6.
-                    sockets.pop().close()
-                    continue
-                raise _cannot_listen(address, exc) from None
-            port = port or sock.getsockname()[1]
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
-def _cannot_listen(address: Any, exc: OSError) -> OSError:
-    where = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else repr(address)
-    return OSError(exc.errno, f"cannot listen on {where}: {exc.strerror or exc}")
+    return bind_names(names, found, port, reuse_port)

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-)
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .._adapter._exceptions import closed_error
+from .._adapter._pieces import UNFINISHED, WITHIN_ITSELF, can_be_pieces, no_message
 from .._adapter._websocket import BytesLike, check_piece, queue_message
 from .._config import Limits
 from .._enums import State
@@ -32,8 +25,6 @@ Pieces: TypeAlias = Iterable[str | BytesLike] | AsyncIterable[str | BytesLike]
 
 #: So many pieces are sent without waiting before others get their turn.
 _MAX_BURST = 32
-
-_UNFINISHED = "a message that was sent in pieces could not be completed"
 
 
 class Line:
@@ -60,10 +51,7 @@ class Line:
             RuntimeError: this task is.
         """
         if self.sender is not None and self.sender is asyncio.current_task():
-            raise RuntimeError(
-                "what a message's pieces come from cannot send on the same WebSocket: that would wait for the"
-                " end of the message"
-            )
+            raise RuntimeError(WITHIN_ITSELF)
 
     def put_behind(self, message: str | BytesLike | PreparedMessage, limits: Limits) -> bool:
         """Keep a message until the one in pieces is complete; False if there are too many already.
@@ -150,7 +138,7 @@ async def _send_all(websocket: WebSocket, line: Line, first: str | BytesLike, so
     except BaseException:
         # Half a message cannot be taken back, and nothing else can follow it.
         if websocket.state is State.OPEN and not websocket._loop.is_closed():
-            websocket.start_closing(1011, _UNFINISHED)
+            websocket.start_closing(1011, UNFINISHED)
         raise
     finally:
         line.end_message(websocket)
@@ -207,23 +195,6 @@ def _source_of(pieces: object) -> _Source:
     """
     if isinstance(pieces, AsyncIterable):
         return _Source(aiter(pieces))
-    if isinstance(pieces, Iterable) and not isinstance(pieces, Mapping) and not _has_buffer(pieces):
-        return _Source(iter(pieces))
-    hint = ""
-    if isinstance(pieces, Mapping):
-        hint = "; json.dumps() makes text of it"
-    elif _has_buffer(pieces):
-        hint = "; memoryview() makes one of it"
-    raise TypeError(
-        "a message is a str, bytes-like, a PreparedMessage, or an iterable of str or bytes-like pieces,"
-        f" not {type(pieces).__name__}{hint}"
-    )
-
-
-def _has_buffer(value: Any) -> bool:
-    """It is data as a whole: iterating would give single numbers or bytes."""
-    try:
-        memoryview(value).release()
-    except TypeError:
-        return False
-    return True
+    if can_be_pieces(pieces):
+        return _Source(iter(cast("Iterable[Any]", pieces)))
+    raise no_message(pieces)

@@ -17,7 +17,7 @@ from .._events import Disconnected, ResponseReceived
 from ._channel import logger
 from ._websocket import WebSocket
 
-__all__ = ["OnConnected", "Reconnecting", "check_reconnecting"]
+__all__ = ["OnConnected", "Reconnecting"]
 
 OnConnected: TypeAlias = Callable[[WebSocket], object]
 
@@ -182,15 +182,3 @@ class Reconnecting(AsyncIterator[WebSocket]):
             self._next_at = now + verdict.delay
             logger.debug("connecting again in %.1f s (%s): %s", verdict.delay, verdict.reason, ending)
         return verdict
-
-
-def check_reconnecting(retry: object, on_connected: object) -> None:
-    """Look at the arguments.
-
-    Raises:
-        TypeError: one is wrong.
-    """
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise TypeError(f"retry must be a RetryPolicy, not {retry!r}")
-    if on_connected is not None and not callable(on_connected):
-        raise TypeError(f"on_connected must be callable, not {on_connected!r}")

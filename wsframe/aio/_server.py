@@ -10,15 +10,15 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Unpack
 
 from .._adapter._addresses import Addresses, HostLike, PathLike, addresses_for
+from .._adapter._application import Application
 from .._adapter._forwarded import TrustedProxies, proxies_for
-from .._adapter._routing import Router, routed
-from .._adapter._serving import CLOSE_MARGIN, OnEnd
+from .._adapter._routing import Router
+from .._adapter._serving import CLOSE_MARGIN, OnEnd, ask_whom
 from .._adapter._settings import ConnectionOptions, settings_for
 from .._adapter._trace import Trace, check_trace
 from .._enums import Cause, Role
 from .._frames import pack_close
 from .._negotiate import SAME_HOST, Origins, SubprotocolChoice
-from ._application import Application, check_handler, has_own_on_request
 from ._listen import Listener, LoopListener, listen
 from ._registry import ServerRegistry
 from ._serving import Handler, OnRequest, ServerOptions, Serving
@@ -195,20 +195,9 @@ class serve:  # noqa: N801
         trace: Trace | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
-        router = handler if isinstance(handler, Router) else None
-        if router is not None:
-            for routed_to in router.handlers:
-                check_handler(routed_to, stream=stream)
-            on_request = routed(router, on_request)
-        else:
-            check_handler(handler, stream=stream)
-        if isinstance(handler, Application):
-            if handler_cancellation:
-                raise TypeError("handler_cancellation is for handlers, and an Application is none")
-            if has_own_on_request(handler):
-                if on_request is not None:
-                    raise TypeError("on_request is there twice: as an argument and in the Application")
-                on_request = handler.on_request
+        taker, on_request, judges_late = ask_whom(handler, on_request, stream=stream)
+        if handler_cancellation and isinstance(taker, Application):
+            raise TypeError("handler_cancellation is for handlers, and an Application is none")
         check_trace(trace)
         self._addresses = addresses_for(
             host,
@@ -220,8 +209,8 @@ class serve:  # noqa: N801
             backlog=backlog,
         )
         self._options = ServerOptions(
-            handler=None if isinstance(handler, Router) else handler,
-            judges_late=router is not None,
+            handler=taker,
+            judges_late=judges_late,
             settings=settings_for(Role.SERVER, options),
             ssl=ssl,
             origins=origins,

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from .._adapter._websocket import WebSocketBase
+from .._adapter._server_side import ServerSideBase
 from ._threads import check_thread
 
 if TYPE_CHECKING:
     from ._server import Server
     from ._serving import ServerConnection
-    from ._websocket import WebSocket
 
 __all__ = ["ServerSide"]
 
 
-class ServerSide(WebSocketBase["asyncio.Future[float]"]):
+class ServerSide(ServerSideBase["asyncio.Future[float]"]):
     """Base of `WebSocket`: its server, its groups, and what the answer to its request has given it."""
 
     __slots__ = ()
@@ -31,67 +29,8 @@ class ServerSide(WebSocketBase["asyncio.Future[float]"]):
         Raises:
             RuntimeError: this is a client.
         """
-        return self._on_server().server
+        return cast("ServerConnection", self._on_server()).server
 
-    def join(self, group: str) -> bool:
-        """Join a group of the server, which comes into being with its first member.
-
-        It is left with ``leave``, or when the connection has ended, and goes with its last member.
-
-        Returns:
-            whether it is a member now: it is not if the connection is closing or has ended.
-
-        Raises:
-            TypeError: the name is no ``str``.
-            RuntimeError: this is a client.
-        """
-        record = self._on_server()
-        check_thread(self._loop, "join")
-        return record.registry.join(cast("WebSocket", self), group)
-
-    def leave(self, group: str) -> bool:
-        """Leave a group.
-
-        Returns:
-            whether it was a member.
-
-        Raises:
-            TypeError: the name is no ``str``.
-            RuntimeError: this is a client.
-        """
-        record = self._on_server()
-        check_thread(self._loop, "leave")
-        return record.registry.leave(cast("WebSocket", self), group)
-
-    @property
-    def groups(self) -> frozenset[str]:
-        """The groups that it has joined.
-
-        Raises:
-            RuntimeError: this is a client.
-        """
-        return self._on_server().registry.groups_of(self.id)
-
-    def _on_server(self) -> ServerConnection:
-        if self._record is None:
-            raise RuntimeError(
-                "this is a client's WebSocket: only those of a server have a server, and groups"
-            )
-        # (The other kind of record is that of a connection that is turned away, which nobody gets to see.)
-        return cast("ServerConnection", self._record)
-
-    @property
-    def context(self) -> Any:
-        """What ``on_request`` has attached with ``Accept(context=...)``; None if nothing."""
-        return self.request.context
-
-    @property
-    def path_params(self) -> Mapping[str, Any]:
-        """The parameters in the path by which a server has found the handler."""
-        # Not a slot: most have none.
-        params: Mapping[str, Any] = self.__dict__.get("path_params", {})
-        return params
-
-    @path_params.setter
-    def path_params(self, params: Mapping[str, Any]) -> None:
-        self.__dict__["path_params"] = params
+    def check_caller(self, what: str) -> None:
+        """Another thread calls ``what``."""
+        check_thread(self._loop, what)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._adapter._answers import Accept, Answer
+from .._adapter._application import Application, check_handler
 from .._adapter._conduct import answer_failure, is_end_of
 from .._adapter._owner import Opening
 from .._adapter._registry import Registry
@@ -24,7 +25,7 @@ from .._enums import Cause, State
 from .._events import Disconnected, Event, Opened, RequestReceived
 from .._http import Request
 from .._server import Server
-from ._application import Application, ApplicationWebSocket, check_handler
+from ._application import ApplicationWebSocket
 from ._channel import Channel, logger
 from ._streaming import websocket_class
 from ._tls import start_tls

@@ -444,10 +444,6 @@ class WebSocket(ServerSide):
         """It was full and is not any more, or is empty and was watched."""
         self._channel.update_reading()
 
-    def check_caller(self, what: str) -> None:
-        """Another thread calls ``what``."""
-        check_thread(self._loop, what)
-
     # From the channel.
 
     def give_up(self) -> None:

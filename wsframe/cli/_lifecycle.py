@@ -29,9 +29,10 @@ adapters told what the table says, 1 when they did not or a library could not be
 run as asked."""
 
 EPILOG = """\
-wsframe stands for its adapters with both codecs, aio and sync for one of them. Node's ws is found where node finds
-it, or in the node_modules directory that WSFRAME_NODE_PATH names. docs/lifecycle.md says how a driver for another
-library is written."""
+wsframe stands for its adapters with both codecs, aio and sync for one of them. uvicorn stands for what an application
+on uvicorn can have below it, wsframe's protocol and uvicorn's own; by default these are not played. Node's ws is found
+where node finds it, or in the node_modules directory that WSFRAME_NODE_PATH names. docs/lifecycle.md says how a driver
+for another library is written."""
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -133,18 +134,21 @@ def _chosen_rows(rows: list[Row], options: argparse.Namespace) -> list[Row]:
 
 def _chosen_libraries(options: argparse.Namespace) -> list[Library]:
     """What was asked for and is there; what is not there is named on stderr."""
-    from ..testing.lifecycle._libraries import BUILT_IN, own_driver
+    from ..testing.lifecycle._libraries import BUILT_IN, ON_UVICORN, OURS, own_driver
 
     names = _names(options.libraries)
     chosen: list[Library] = []
     for name in names:
         found = [
             library
-            for library in BUILT_IN
-            if name in (library.name, library.adapter) or (name == "wsframe" and library.adapter is not None)
+            for library in (*BUILT_IN, *ON_UVICORN)
+            if name in (library.name, library.adapter)
+            or (name == "wsframe" and library in OURS)
+            or (name == "uvicorn" and library in ON_UVICORN)
         ]
         if not found:
-            known = ", ".join(["wsframe", "aio", "sync", *(library.name for library in BUILT_IN)])
+            names_here = (library.name for library in (*BUILT_IN, *ON_UVICORN))
+            known = ", ".join(["wsframe", "aio", "sync", "uvicorn", *names_here])
             raise _Wrong(f"there is no driver for {name!r}; there are {known}")
         chosen += [library for library in found if library not in chosen]
     if not names and not options.driver:

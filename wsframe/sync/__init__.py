@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from .._adapter._answers import Accept
+from .._adapter._application import Application
+from .._adapter._broadcast import BroadcastResult
+from .._adapter._components import AddressBlockList, ApplicationWrapper, KeepAlive, OriginCheck
 from .._adapter._exceptions import (
     ConnectError,
     ConnectionClosed,
@@ -11,23 +15,55 @@ from .._adapter._exceptions import (
     ConnectTimeout,
     HandshakeInvalid,
     HandshakeRejected,
+    ProxyError,
 )
+from .._adapter._forwarded import TrustedProxies
+from .._adapter._proxy import InvalidProxy
+from .._adapter._registry import ConnectionInfo, ServerStats
+from .._adapter._retry import RetryPolicy
+from .._adapter._routing import Route, Router
+from .._adapter._trace import TracedFrame, TracedHead
+from ._broadcast import Broadcast, broadcast
 from ._client import connect
+from ._components import Counting
+from ._pong import Pong
+from ._reconnect import Reconnector
 from ._server import Server, serve
-from ._websocket import Pong, WebSocket
+from ._websocket import WebSocket
 
 __all__ = [
+    "Accept",
+    "AddressBlockList",
+    "Application",
+    "ApplicationWrapper",
+    "Broadcast",
+    "BroadcastResult",
     "ConnectError",
     "ConnectLost",
     "ConnectTimeout",
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "ConnectionInfo",
+    "Counting",
     "HandshakeInvalid",
     "HandshakeRejected",
+    "InvalidProxy",
+    "KeepAlive",
+    "OriginCheck",
     "Pong",
+    "ProxyError",
+    "Reconnector",
+    "RetryPolicy",
+    "Route",
+    "Router",
     "Server",
+    "ServerStats",
+    "TracedFrame",
+    "TracedHead",
+    "TrustedProxies",
     "WebSocket",
+    "broadcast",
     "connect",
     "serve",
 ]

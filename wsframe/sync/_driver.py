@@ -5,6 +5,9 @@ it meanwhile: reads, writes, and keeps the deadlines. One of the waiting threads
 is to be done next. The others wait until something has changed, or a deadline has come, and one of them takes over
 when the leader leaves.
 
+What is left to be done when nobody waits, or when the leader is in a receive, from which it does not come back to
+write, is the *attendant's*: on a server, the thread in ``serve_forever``.
+
 Everything is guarded by ``lock``, which is not held during a system call that may wait.
 """
 
@@ -16,7 +19,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .._adapter._owner import Owner
 from .._client import Client
@@ -24,15 +27,21 @@ from .._enums import State
 from .._events import Message
 from .._server import Server
 from ._link import Link
-from ._poll import Waker, earliest, wait_ready
+from ._poll import Waker, Wanted, earliest, wait_ready
 from ._transport import LONGEST_WAIT, SyncTransport
 
-__all__ = ["Driver"]
+__all__ = ["Attention", "Driver"]
 
 T = TypeVar("T")
 
 # Looking a member up in its enumeration costs as much as decoding a short message.
 _OPEN = State.OPEN
+
+#: So often input is taken at the most in one call that does not wait.
+_MAX_TURNS = 64
+
+#: What to wait for with poll, and a deadline on the clock of ``monotonic``.
+Attention: TypeAlias = tuple[Wanted, float | None]
 
 #: How many seconds messages may stay unread before the endpoint goes on with what it kept back behind them.
 _UNREAD_WAIT = 1.0
@@ -47,6 +56,14 @@ class Driver(Link):
         self._paused = False
         self._unread_since: float | None = None
         self._flushing = False
+        #: The thread that is in the middle of a message in pieces, which nothing else may come between.
+        self.composer: int | None = None
+        # What was received, counted, but for what ``receive_message`` has.
+        self._chunks = 0
+        # Told of a driver with which something is left to be done; must not wait.
+        self.attendant: Callable[[Driver], object] | None = None
+        # What the attendant waits for, and until when, as far as it is known to.
+        self._attended: Attention | None = None
 
     # For those who wait. The lock is held, unless it says otherwise.
 
@@ -76,6 +93,8 @@ class Driver(Link):
         finally:
             # Somebody else may have to lead.
             self._notify()
+            if self.pending or self.backlog or self.endpoint.state > _OPEN:
+                self.leave_to_others()
 
     def pump(self) -> None:
         """Do what can be done without waiting. Takes the lock."""
@@ -84,19 +103,62 @@ class Driver(Link):
                 now = monotonic()
                 self._turn(now, now)
 
-    def interest(self) -> tuple[int, bool, bool] | None:
-        """What has to be waited for before the next ``pump``; None when it is over. Takes the lock."""
-        with self.lock:
-            if self.lost:
-                return None
-            # Who leads reads by itself.
-            wanted = self._wanted() if self._leader is None else (False, bool(self.pending))
-            return self._transport.sock.fileno(), *wanted
+    def service(self, deadline: float) -> None:
+        """Do what is due and take what comes, up to the deadline: what can be done without waiting in any case."""
+        for _ in range(_MAX_TURNS):
+            chunks = self._chunks
+            if self.wait(lambda: self.lost, deadline) or self._chunks == chunks:
+                break
 
-    def next_timeout(self) -> float | None:
-        """The next deadline of the endpoint, on the clock of ``monotonic``. Takes the lock."""
+    def begin_message(self, thread: int) -> None:
+        """The thread has sent the first piece of a message, and no other one may send messages until its end."""
+        self.composer = thread
+
+    def end_message(self) -> None:
+        """The message is complete, or will never be."""
+        self.composer = None
+        if self.backlog:
+            # What has waited behind it.
+            self.advance()
+        self._notify()
+        if self._polled is not None:
+            assert self._waker is not None
+            self._waker.wake()
+
+    def leave_to_others(self) -> None:
+        """The caller does not stay: what is left to be done, and no other thread will do, the attendant shall."""
+        if self.attendant is not None and self._is_left_alone() and self._attended != self._attention():
+            self._attended = None
+            self.attendant(self)
+
+    def attention(self) -> Attention | None:
+        """What the attendant has to wait for before the next ``pump``; None when it is not needed. Takes the lock."""
         with self.lock:
-            return None if self.lost else self.endpoint.next_timeout(monotonic())
+            self._attended = self._attention() if self._is_left_alone() else None
+            return self._attended
+
+    def _is_left_alone(self) -> bool:
+        return (
+            not self.lost
+            and (bool(self.pending) or bool(self.backlog) or self.endpoint.state is not _OPEN)
+            # Who polls does it all.
+            and self._polled is None
+        )
+
+    def _attention(self) -> Attention:
+        if self._leader is None:
+            wanted = self._wanted()
+        else:
+            # It reads by itself.
+            wanted = self._transport.interest(False, bool(self.pending))
+        return (self._transport.sock.fileno(), *wanted), self.next_timeout(monotonic())
+
+    def _close(self) -> None:
+        super()._close()
+        if self._attended is not None and self.attendant is not None:
+            # As long as it is in poll the system keeps the socket, and the peer would not hear that it is closed.
+            self._attended = None
+            self.attendant(self)
 
     @property
     def secured(self) -> bool:
@@ -153,6 +215,8 @@ class Driver(Link):
             if not data or self.lost:
                 self._receive(data)
                 break
+            traffic = endpoint.traffic
+            traffic.bytes_in += len(data)
             now = monotonic()
             try:
                 events = endpoint.receive_data(data, now)
@@ -161,6 +225,7 @@ class Driver(Link):
                 raise
             if (due is None or now < due) and not self.pending:
                 if len(events) == 1 and isinstance(message := events[0], Message):
+                    traffic.messages_in += 1
                     if self._waiting:
                         self._changed.notify_all()
                     return message
@@ -192,7 +257,7 @@ class Driver(Link):
         if self.pending:
             self.advance()
         endpoint = self.endpoint
-        due = endpoint.next_timeout(now)
+        due = self.next_timeout(now)
         more = self._more_at(now)
         if more is not None and more <= now:
             self._unread_since = None
@@ -215,6 +280,8 @@ class Driver(Link):
             now = monotonic()
             if now >= due:
                 self.deliver(self.endpoint.handle_timeout, now)
+                if self.backlog and self.backlog.expire(now):
+                    self.advance()
 
     def _more_at(self, now: float) -> float | None:
         """When to take what the endpoint kept back: at once, or as soon as the application has read what it has.
@@ -251,7 +318,8 @@ class Driver(Link):
         if not self._tell_paused():
             return
         read = self._may_read()
-        if read and transport.waits and not self.pending:
+        # Who waits for the end of a message must hear of it, and a receive cannot be woken by that.
+        if read and transport.waits and not self.pending and self.composer is None:
             timeout = LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT)
             self._receive(self._outside(transport.receive, timeout))
             return
@@ -334,7 +402,9 @@ class Driver(Link):
     def _receive(self, data: memoryview | None) -> None:
         if data is None or self.lost:
             return
+        self._chunks += 1
         if data:
+            self.endpoint.traffic.bytes_in += len(data)
             self.deliver(self.endpoint.receive_data, data, monotonic())
         elif self._write_error is not None:
             self._fail(self._write_error)

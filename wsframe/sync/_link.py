@@ -22,6 +22,7 @@ from .._connection import Connection
 from .._enums import State, Transport
 from .._events import Event
 from .._server import Server
+from ._backlog import Backlog
 from ._poll import Waker, earliest
 from ._transport import Buffer, SyncTransport
 
@@ -73,6 +74,8 @@ class Link:
         self._inside = 0
         # What is still to be called without the lock once the connection is lost.
         self._farewells: list[Callable[[], object]] = []
+        # What waits for room, until when at the most; made by those who need it.
+        self.backlog: Backlog | None = None
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call the endpoint. What Ctrl-C cuts short there cannot be trusted any more, and is aborted."""
@@ -107,6 +110,8 @@ class Link:
                 return
             if not self._write_over:
                 self._flush()
+            if self.backlog:
+                self._release()
             if self.endpoint.transport is not Transport.OPEN and not self.lost:
                 self._obey()
         except BaseException:
@@ -160,7 +165,7 @@ class Link:
         """Let a leader that polls look again for what, and until when, if that has changed."""
         if self._polled is None:
             return
-        due = self.endpoint.next_timeout(monotonic())
+        due = self.next_timeout(monotonic())
         if self._polled != self._wanted() or earliest(due, self._polled_until) != self._polled_until:
             assert self._waker is not None
             self._waker.wake()
@@ -179,6 +184,11 @@ class Link:
             self._end([])
 
     # Of use to both.
+
+    def next_timeout(self, now: float) -> float | None:
+        """The next deadline, on the clock of ``monotonic``."""
+        due = self.endpoint.next_timeout(now)
+        return earliest(due, self.backlog.due) if self.backlog else due
 
     def _wanted(self) -> tuple[bool, bool]:
         """What to poll for."""
@@ -247,8 +257,19 @@ class Link:
                 data = None if self._eof else self._transport.receive(0)
                 if not data:
                     break
+                self.endpoint.traffic.bytes_in += len(data)
                 self.owner.handle_events(self.endpoint.receive_data(data, monotonic()))
         self._fail(exc)
+
+    def _release(self) -> None:
+        """Queue what has waited for room, as far as there is any."""
+        assert self.backlog is not None
+        # Where nothing can be written any more, the end is near and will be told.
+        while not self.lost and not (self._write_over and self.endpoint.state is State.OPEN):
+            if not self.backlog.release():
+                break
+            self._flush()
+        self._notify()
 
     # Ending.
 
@@ -292,6 +313,8 @@ class Link:
         try:
             owner.handle_events(events + self.endpoint.transport_closed())
         finally:
+            if self.backlog:
+                self.backlog.release()
             self._notify()
             if self._waker is not None:
                 self._waker.wake()

@@ -8,7 +8,7 @@ import select
 import socket
 from collections.abc import Iterable
 
-__all__ = ["Waker", "earliest", "wait_ready"]
+__all__ = ["Waker", "Wanted", "earliest", "wait_ready"]
 
 #: Of a descriptor: whether to wait until it can be read, and whether until it can be written.
 Wanted = tuple[int, bool, bool]

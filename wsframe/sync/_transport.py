@@ -56,12 +56,14 @@ class SyncTransport(Protocol):
 
     sock: socket.socket
     """For its descriptor."""
-    secured: bool
-    """Bytes can be exchanged: there is no TLS, or its handshake is done."""
     waits: bool
     """``receive`` can wait by itself, and is called without the lock."""
     can_half_close: bool
     """``shutdown_write`` is possible."""
+
+    @property
+    def secured(self) -> bool:
+        """Bytes can be exchanged: there is no TLS, or its handshake is done."""
 
     def secure(self) -> bool:
         """Go on with the TLS handshake, without waiting; return whether it is done. Raises OSError."""
@@ -278,10 +280,12 @@ def open_transport(sock: socket.socket) -> SyncTransport:
     return PlainTransport(sock) if _is_plain(sock) else PolledTransport(sock)
 
 
-def _is_plain(sock: socket.socket) -> bool:
+def _is_plain(sock: object) -> bool:
     """Its methods are the operating system's, which has the calls that we need."""
     return (
-        getattr(type(sock), "recv_into", None) is _socket.socket.recv_into
+        # Somebody may have replaced the class only after this socket was made, and wants nobody to wait in the kernel.
+        isinstance(sock, socket.socket)
+        and getattr(type(sock), "recv_into", None) is _socket.socket.recv_into
         and getattr(type(sock), "send", None) is _socket.socket.send
         and hasattr(socket, "MSG_DONTWAIT")
         and hasattr(socket, "SO_RCVTIMEO")

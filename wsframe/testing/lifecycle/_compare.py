@@ -12,6 +12,7 @@ from typing import Any
 
 from ..._enums import Role
 from ..._version import __version__
+from ._on_uvicorn import on_uvicorn
 from ._outcome import Outcome
 from ._row import Row
 from ._run import Result
@@ -36,7 +37,8 @@ class Column:
         cells: row -> what its application could tell.
         marks: row -> a letter; rows with the same one have different endings, and were told the same.
         wrong: row -> what is wrong with it; for wsframe's own.
-        adapter: "aio" or "sync" for these.
+        adapter: "aio", "sync" or "uvicorn" for these.
+        on_uvicorn: what it is told there.
         told_apart: how many endings its application can tell from all others, and of how many.
     """
 
@@ -46,6 +48,7 @@ class Column:
     marks: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, list[str]] = field(default_factory=dict)
     adapter: str | None = None
+    on_uvicorn: bool = False
     told_apart: tuple[int, int] = (0, 0)
 
 
@@ -59,7 +62,11 @@ def columns_of(results: Iterable[Result], rows: Mapping[str, Row]) -> list[Colum
     columns = []
     for result in results:
         column = Column(
-            result.library.name, result.version, wrong=result.wrong, adapter=result.library.adapter
+            result.library.name,
+            result.version,
+            wrong=result.wrong,
+            adapter=result.library.adapter,
+            on_uvicorn=result.library.on_uvicorn,
         )
         groups: dict[Any, list[Row]] = defaultdict(list)
         for name, outcome in result.outcomes.items():
@@ -78,7 +85,11 @@ def _mark(column: Column, groups: Mapping[Any, list[Row]], table: Mapping[str, R
 
     def endings(rows: Iterable[Row]) -> set[str]:
         """The different endings of some rows, each by a row's name; what an adapter cannot tell is in the table."""
-        expected = [expected_row(row, column.adapter, table) if column.adapter else row for row in rows]
+        expected: Iterable[Row | None] = rows
+        if column.adapter is not None:
+            expected = [expected_row(row, column.adapter, table) for row in rows]
+        elif column.on_uvicorn:
+            expected = map(on_uvicorn, rows)
         return {row.same_as or row.name for row in expected if row is not None}
 
     order = list(table)
@@ -98,11 +109,24 @@ def _mark(column: Column, groups: Mapping[Any, list[Row]], table: Mapping[str, R
 
 
 def merged(columns: Sequence[Column]) -> list[Column]:
-    """The same with one column for all of wsframe's own, which say the same, if the table is right."""
-    ours = [column for column in columns if column.adapter is not None]
-    if len(ours) < 2:
-        return list(columns)
-    one = Column("wsframe", __version__, told_apart=min(column.told_apart for column in ours))
+    """The same with one column for all of wsframe's own, which say the same, if the table is right.
+
+    On uvicorn there are fewer endings, so what is there has a column of its own.
+    """
+    result: list[Column] = []
+    for name, there in (("wsframe", False), ("uvicorn/wsframe", True)):
+        ours = [column for column in columns if column.adapter is not None and column.on_uvicorn is there]
+        result += ours if len(ours) < 2 else [_merged(name, ours)]
+    return [*result, *(column for column in columns if column.adapter is None)]
+
+
+def _merged(title: str, ours: Sequence[Column]) -> Column:
+    one = Column(
+        title,
+        __version__,
+        on_uvicorn=ours[0].on_uvicorn,
+        told_apart=min(column.told_apart for column in ours),
+    )
     for name in dict.fromkeys(name for column in ours for name in column.cells):
         said: dict[str, list[str]] = defaultdict(list)
         for column in ours:
@@ -115,7 +139,7 @@ def merged(columns: Sequence[Column]) -> list[Column]:
             if len(said) == 1
             else "; ".join(f"{'/'.join(_adapters(names))}: {text}" for text, names in said.items())
         )
-    return [one, *(column for column in columns if column.adapter is None)]
+    return one
 
 
 def _adapters(names: Sequence[str]) -> list[str]:
@@ -203,10 +227,15 @@ def report(results: Sequence[Result], columns: Sequence[Column], rows: Iterable[
 def to_markdown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """The comparison as a part of ``docs/endings.md``: the rows that have an ending of their own."""
     columns = merged(columns)
+    heading, command = (
+        ("What applications on uvicorn are told", "--libraries uvicorn --markdown docs/_endings_uvicorn.md")
+        if all(column.on_uvicorn for column in columns)
+        else ("What other libraries tell", "--markdown docs/_endings_comparison.md")
+    )
     lines = [
-        "## What other libraries tell",
+        f"## {heading}",
         "",
-        "Written by `python -m wsframe lifecycle --markdown docs/_endings_comparison.md` from one run: the same peer",
+        f"Written by `python -m wsframe lifecycle {command}` from one run: the same peer",
         "plays the rows that have an ending of their own against each library, whose application says all that it can",
         "see. The same letter in one column: that library's application cannot tell those endings apart, though they",
         "are not the same. `nothing`: it is told nothing. `cannot`: the library has nothing for what the row needs.",
@@ -224,6 +253,8 @@ def to_markdown(columns: Sequence[Column], rows: Sequence[Row]) -> str:
         shown = [
             column for column in columns if any(name.startswith(f"{role.value}/") for name in column.cells)
         ]
+        if not shown:
+            continue
         lines += ["", f"### A {role.value}", ""]
         lines.append("| what happens | " + " | ".join(column.name for column in shown) + " |")
         lines.append("| --- " * (len(shown) + 1) + "|")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["BUILT_IN", "OURS", "Library", "own_driver"]
+__all__ = ["BUILT_IN", "ON_UVICORN", "OURS", "Library", "own_driver"]
 
 _DRIVERS = f"{__package__}.drivers"
 
@@ -25,7 +25,8 @@ class Library:
         name: what it is called in the table and with ``--libraries``.
         command: how its driver is started.
         environment: what the driver's environment has besides ours.
-        adapter: "aio" or "sync" for wsframe's own, which must do what the table says; None for others.
+        adapter: "aio", "sync" or "uvicorn" for wsframe's own, which must do what the table says; None for others.
+        on_uvicorn: its application is one on uvicorn.
         missing: says what of it is not on this machine, or None.
     """
 
@@ -34,6 +35,7 @@ class Library:
     environment: Mapping[str, str] = field(default_factory=dict)
     adapter: str | None = None
     missing: Callable[[], str | None] = lambda: None
+    on_uvicorn: bool = False
 
 
 def _lacks_module(module: str, package: str) -> str | None:
@@ -74,13 +76,27 @@ def _lacks_node() -> str | None:
 
 
 def _ours(adapter: str, codec: str) -> Library:
+    def missing() -> str | None:
+        lacks = _lacks_module("uvicorn", "uvicorn") if adapter == "uvicorn" else None
+        return lacks or (_lacks_compiled_codec() if codec == "cython" else None)
+
     return Library(
         f"{adapter}:{codec}",
         (sys.executable, "-m", f"{_DRIVERS}.wsframe_{adapter}"),
         # Whatever is set outside: a name must be true.
         {"WSFRAME_PURE_PYTHON": "1" if codec == "python" else "0"},
         adapter,
-        _lacks_compiled_codec if codec == "cython" else lambda: None,
+        missing,
+        on_uvicorn=adapter == "uvicorn",
+    )
+
+
+def _on_uvicorn(backend: str, module: str) -> Library:
+    return Library(
+        f"uvicorn/{backend}",
+        (sys.executable, "-m", f"{_DRIVERS}.peer_uvicorn", backend),
+        missing=lambda: _lacks_module("uvicorn", "uvicorn") or _lacks_module(module, module),
+        on_uvicorn=True,
     )
 
 
@@ -96,7 +112,14 @@ def _python(name: str, module: str | None = None) -> Library:
 #: wsframe's own.
 OURS = tuple(_ours(adapter, codec) for adapter in ("aio", "sync") for codec in ("cython", "python"))
 
-#: All that have a driver here, in the order of the table.
+#: What an application on uvicorn can have below it, wsframe's own first. They are compared with one another.
+ON_UVICORN: tuple[Library, ...] = (
+    *(_ours("uvicorn", codec) for codec in ("cython", "python")),
+    _on_uvicorn("websockets-sansio", "websockets"),
+    _on_uvicorn("wsproto", "wsproto"),
+)
+
+#: All others that have a driver here, in the order of the table.
 BUILT_IN: tuple[Library, ...] = (
     *OURS,
     _python("websockets"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ._certificates import Certificates
 from ._libraries import Library
+from ._on_uvicorn import on_uvicorn
 from ._outcome import Outcome
 from ._player import Player
 from ._process import DriverFailed, DriverProcess, Hangs
@@ -121,6 +122,8 @@ def play_all(
     def play_row(result: Result, pool: _Pool, row: Row) -> None:
         adapter = result.library.adapter
         expected = row if adapter is None else expected_row(row, adapter, table)
+        if result.library.on_uvicorn and on_uvicorn(row) is None:
+            return
         if expected is None or result.problem is not None:
             return
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..._events import CloseFrame
 from ._acts import Await, Raise, ReadAgain, Reset, StopReading
+from ._on_uvicorn import on_uvicorn
 from ._outcome import Outcome
 from ._player import AGAIN
 from ._row import Row
@@ -23,6 +24,12 @@ EARLY = 0.03
 
 def expected_row(row: Row, adapter: str, rows: Mapping[str, Row]) -> Row | None:
     """The row whose ending this one must have on an adapter: itself mostly; None where it cannot happen there."""
+    if adapter == "uvicorn":
+        there = on_uvicorn(row)
+        if there is None:
+            return None
+        # It has the transports of asyncio.
+        row, adapter = there, "aio"
     instead = row.except_on.get(adapter)
     if instead is None:
         return row
@@ -43,7 +50,7 @@ def verdict(outcome: Outcome, row: Row, expected: Row) -> list[str]:
         *([outcome.note] if outcome.note else []),
         *_wrong_ending(outcome, expected),
         *_wrong_words(outcome, row),
-        *_wrong_wire(outcome, row),
+        *_wrong_wire(outcome, expected if expected.name == row.name else row),
         *_wrong_times(outcome, row),
         *(f"left behind: {what}" for what in outcome.left),
         *_wrong_log(outcome.log, row),

@@ -82,7 +82,7 @@ class SyncDriver(ThreadDriver):
 
     def _connect(self, uri: str, context: object, options: dict[str, object]) -> None:
         try:
-            with connect(uri, ssl=context, sock=self.assignment.dialled(), **options) as ws:  # type: ignore[arg-type]
+            with connect(uri, ssl=context, sock=self.assignment.dialled(), **options) as ws:  # type: ignore[call-overload]
                 self._use(ws)
         except ConnectError as exc:
             self._over(exc.ending)

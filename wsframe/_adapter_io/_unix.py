@@ -8,7 +8,7 @@ import os
 import socket as socket_module
 import stat
 
-__all__ = ["SocketFile", "bound_unix_socket"]
+__all__ = ["SocketFile", "bound_unix_socket", "remove_files"]
 
 
 class SocketFile:
@@ -41,10 +41,7 @@ def bound_unix_socket(
 
     Raises:
         OSError: a server listens there, there is something else, or the file cannot be made.
-        ValueError: this system has no unix sockets.
     """
-    if not hasattr(socket_module, "AF_UNIX"):
-        raise ValueError("unix_path: this system has no unix sockets")
     sock = socket_module.socket(socket_module.AF_UNIX)
     file = None
     try:
@@ -69,6 +66,12 @@ def bound_unix_socket(
     if file is not None:
         files.append(file)
     return sock
+
+
+def remove_files(files: list[SocketFile]) -> None:
+    """Remove them all; there are none in the list then."""
+    while files:
+        files.pop().remove()
 
 
 def _remove_stale(path: str) -> None:

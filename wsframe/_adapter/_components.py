@@ -6,15 +6,14 @@ import collections
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
-from .._adapter._answers import Accept, Answer, then
-from .._adapter._peers import PeerSet
-from .._adapter._settings import ConnectionOptions
 from .._enums import Cause
 from .._events import Disconnected
 from .._http import Request, Response
 from .._negotiate import Origins, check_settings, origin_rejection, wants_websocket
+from ._answers import Accept, Answer, then
 from ._application import Application, check_handler
-from ._websocket import WebSocket
+from ._peers import PeerSet
+from ._settings import ConnectionOptions
 
 __all__ = ["AddressBlockList", "ApplicationWrapper", "Counting", "KeepAlive", "OriginCheck"]
 
@@ -44,15 +43,15 @@ class ApplicationWrapper(Application):
         """See `Application`."""
         return self.application.on_request(request)
 
-    def on_open(self, ws: WebSocket, /) -> None:
+    def on_open(self, ws: Any, /) -> None:
         """See `Application`."""
         self.application.on_open(ws)
 
-    def on_message(self, ws: WebSocket, message: str | bytes, /) -> None:
+    def on_message(self, ws: Any, message: str | bytes, /) -> None:
         """See `Application`."""
         self.application.on_message(ws, message)
 
-    def on_close(self, ws: WebSocket, ending: Disconnected, /) -> None:
+    def on_close(self, ws: Any, ending: Disconnected, /) -> None:
         """See `Application`."""
         self.application.on_close(ws, ending)
 
@@ -60,7 +59,7 @@ class ApplicationWrapper(Application):
         """See `Application`."""
         self.application.on_disconnect(request, remote_address, ending)
 
-    def on_error(self, ws: WebSocket, exc: BaseException, /) -> None:
+    def on_error(self, ws: Any, exc: BaseException, /) -> None:
         """See `Application`."""
         self.application.on_error(ws, exc)
 
@@ -194,18 +193,18 @@ class Counting(ApplicationWrapper):
         self.requests += 1
         return super().on_request(request)
 
-    def on_open(self, ws: WebSocket, /) -> None:
+    def on_open(self, ws: Any, /) -> None:
         """See `Application`."""
         self.open += 1
         self.opened += 1
         super().on_open(ws)
 
-    def on_message(self, ws: WebSocket, message: str | bytes, /) -> None:
+    def on_message(self, ws: Any, message: str | bytes, /) -> None:
         """See `Application`."""
         self.messages += 1
         super().on_message(ws, message)
 
-    def on_close(self, ws: WebSocket, ending: Disconnected, /) -> None:
+    def on_close(self, ws: Any, ending: Disconnected, /) -> None:
         """See `Application`."""
         self.open -= 1
         self.endings[ending.cause] += 1
