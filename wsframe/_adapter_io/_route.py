@@ -21,6 +21,7 @@ __all__ = [
     "in_turn",
     "lookup_hint",
     "no_address",
+    "not_found",
     "shown",
     "socks_is_missing",
     "text_of",
@@ -164,6 +165,13 @@ def no_address(host: str, errors: Sequence[OSError]) -> OSError:
     # OSError picks the subclass that fits, such as ConnectionRefusedError.
     text = "; ".join(error.strerror or str(error) for error in errors)
     return OSError(errors[0].errno, f"no address of {host} takes a connection: {text}")
+
+
+def not_found(exc: socket_module.gaierror, host: str, family: int) -> socket_module.gaierror:
+    """What to raise when a name has no address: it says whose, and of which kind."""
+    kinds: dict[int, str] = {socket_module.AF_INET: "IPv4 ", socket_module.AF_INET6: "IPv6 "}
+    number, text = exc.args[0], exc.args[-1]
+    return socket_module.gaierror(number, f"{text}, looking up the {kinds.get(family, '')}address of {host}")
 
 
 def shown(address: Any) -> str:

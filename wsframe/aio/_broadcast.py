@@ -9,10 +9,13 @@ from typing import Any
 from .._adapter._broadcast import (
     BROADCAST_TIMEOUT,
     BroadcastResult,
+    Fate,
     Policy,
     check_policy,
     needs_its_own,
+    offer,
     prepare,
+    result_of,
     without,
 )
 from .._adapter._exceptions import ConnectionClosed
@@ -74,7 +77,7 @@ def broadcast(
 class Broadcast:
     """A message on its way to many; made by `broadcast`. Awaited, it gives a `BroadcastResult`."""
 
-    __slots__ = ("_delivered", "_disconnected", "_dropped", "_tasks")
+    __slots__ = ("_counts", "_tasks")
 
     def __init__(
         self,
@@ -84,19 +87,21 @@ class Broadcast:
         policy: Policy,
         timeout: float,
     ) -> None:
-        self._delivered = self._dropped = self._disconnected = 0
+        self._counts = dict.fromkeys(Fate, 0)
         self._tasks: list[asyncio.Task[None]] = []
         frame = prepared.frame
         # Those who cannot share it; but what was prepared by the caller is to go as it is, as far as that is possible.
         alone = prepared if message is prepared else prepared.data
+        delivered = 0
         for ws in targets:
             lane = ws._lane
             if lane is not None and lane.send_framed(frame):
-                self._delivered += 1
+                delivered += 1
             elif ws.state is State.OPEN:
                 self._send_with_care(
                     ws, alone if needs_its_own(ws._connection) else prepared, policy, timeout
                 )
+        self._counts[Fate.DELIVERED] += delivered
 
     @property
     def waiting(self) -> int:
@@ -106,9 +111,7 @@ class Broadcast:
     @property
     def result(self) -> BroadcastResult:
         """What has come of it so far."""
-        return BroadcastResult(
-            delivered=self._delivered, dropped=self._dropped, disconnected=self._disconnected
-        )
+        return result_of(self._counts)
 
     def __await__(self) -> Generator[Any, None, BroadcastResult]:
         return self._settled().__await__()
@@ -124,48 +127,30 @@ class Broadcast:
     ) -> None:
         """Send it to one that the express lane is not for."""
         check_thread(ws._loop, "broadcast")
-        if ws.is_within_message:
-            # Whoever sends the pieces fills what there is: that says nothing of the peer. Who waits keeps its place.
-            slow = policy == "drop" or (policy == "wait" and ws._in_line > 1)
-        else:
-            slow = ws.is_slow
-        if not slow:
-            if ws.send_nowait(message):
-                self._delivered += 1
-                return
-            if ws.state is not State.OPEN:
-                # It was open: so far too much waits.
-                self._disconnected += 1
-                return
-            # So much is kept behind the message in pieces, and the peer can do nothing about that.
-            policy = "disconnect" if policy == "disconnect" else "drop"
-        if policy == "drop":
-            self._dropped += 1
-        elif policy == "disconnect":
-            self._disconnect(ws)
-        else:
-            task = asyncio.get_running_loop().create_task(self._wait_for(ws, message, timeout))
-            self._tasks.append(task)
-            _waiting.add(task)
-            task.add_done_callback(_waiting.discard)
+        fate = offer(ws, message, policy, others_wait=ws._in_line > 1, is_slow=lambda: ws.is_slow)
+        if fate is not None:
+            self._counts[fate] += 1
+            return
+        task = asyncio.get_running_loop().create_task(self._wait_for(ws, message, timeout))
+        self._tasks.append(task)
+        _waiting.add(task)
+        task.add_done_callback(_waiting.discard)
 
     async def _wait_for(self, ws: WebSocket, message: str | bytes | PreparedMessage, timeout: float) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await ws.send(message)
-        except TimeoutError:
-            if ws.is_within_message:
-                self._dropped += 1
-            else:
-                self._disconnect(ws)
-        except ConnectionClosed:
-            self._dropped += 1
-        else:
-            self._delivered += 1
+        fate = await _sent_in_time(ws, message, timeout)
+        self._counts[fate] += 1
 
-    def _disconnect(self, ws: WebSocket) -> None:
-        if ws.state is State.OPEN:
-            ws.disconnect_slow()
-            self._disconnected += 1
-        else:
-            self._dropped += 1
+
+async def _sent_in_time(ws: WebSocket, message: str | bytes | PreparedMessage, timeout: float) -> Fate:
+    """Send it when there is room, or give up on who makes none."""
+    try:
+        async with asyncio.timeout(timeout):
+            await ws.send(message)
+    except TimeoutError:
+        if ws.is_within_message or ws.state is not State.OPEN:
+            return Fate.DROPPED
+        ws.disconnect_slow()
+        return Fate.DISCONNECTED
+    except ConnectionClosed:
+        return Fate.DROPPED
+    return Fate.DELIVERED

@@ -17,6 +17,7 @@ from .._adapter_io._route import (
     LocalAddress,
     in_turn,
     no_address,
+    not_found,
     shown,
     with_local,
 )
@@ -68,12 +69,10 @@ async def look_up(host: str, port: int, family: int = socket_module.AF_UNSPEC) -
             host, port, family=family, type=socket_module.SOCK_STREAM
         )
     except socket_module.gaierror as exc:
-        number, text = exc.args[0], exc.args[-1]
+        error = not_found(exc, host, family)
     else:
         return list(infos)
-    kinds: dict[int, str] = {socket_module.AF_INET: "IPv4 ", socket_module.AF_INET6: "IPv6 "}
-    kind = kinds.get(family, "")
-    raise socket_module.gaierror(number, f"{text}, looking up the {kind}address of {host}")
+    raise error
 
 
 async def _first(host: str, waiting: list[tuple[AddressInfo, Any]]) -> socket_module.socket:

@@ -7,25 +7,17 @@ been written. So a message in pieces is begun only when nothing waits here, and 
 from __future__ import annotations
 
 import collections
-import enum
 from collections.abc import Callable
 from typing import TypeAlias
 
+from .._adapter._broadcast import Fate
 from .._adapter._websocket import queue_message
 from .._connection import Connection
 from .._enums import State
 from .._errors import SlowPeerError
 from .._frames import PreparedMessage
 
-__all__ = ["Backlog", "Fate", "Settle", "Waiting"]
-
-
-class Fate(enum.Enum):
-    """What has become of a message for one connection."""
-
-    DELIVERED = enum.auto()
-    DROPPED = enum.auto()
-    DISCONNECTED = enum.auto()
+__all__ = ["Backlog", "Settle", "Waiting"]
 
 
 Settle: TypeAlias = Callable[[Fate], object]

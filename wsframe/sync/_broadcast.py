@@ -9,16 +9,19 @@ from time import monotonic
 from .._adapter._broadcast import (
     BROADCAST_TIMEOUT,
     BroadcastResult,
+    Fate,
     Policy,
     check_policy,
     needs_its_own,
+    offer,
     prepare,
+    result_of,
     without,
 )
 from .._adapter._websocket import BytesLike
 from .._enums import State
 from .._frames import PreparedMessage
-from ._backlog import Fate, Waiting
+from ._backlog import Waiting
 from ._websocket import WebSocket
 
 __all__ = ["Broadcast", "broadcast"]
@@ -101,11 +104,7 @@ class Broadcast:
         """What has come of it so far."""
         with self._lock:
             counts = self._counts.copy()
-        return BroadcastResult(
-            delivered=counts[Fate.DELIVERED],
-            dropped=counts[Fate.DROPPED],
-            disconnected=counts[Fate.DISCONNECTED],
-        )
+        return result_of(counts)
 
     def wait(self, timeout: float | None = None) -> BroadcastResult:
         """Wait until nobody is waited for any more.
@@ -137,29 +136,19 @@ class Broadcast:
         if websocket.state is not State.OPEN:
             return
         message = self._alone if needs_its_own(websocket._connection) else self._prepared
-        if websocket.is_within_message:
-            # Whoever sends the pieces fills what there is: that says nothing of the peer.
-            slow = policy == "drop"
-        else:
-            slow = websocket.look_whether_slow()
-        if not slow:
-            if websocket.send_nowait(message):
-                self._settle(Fate.DELIVERED)
-                return
-            if websocket._connection.state is not State.OPEN:
-                # It was open: so far too much waits.
-                self._settle(Fate.DISCONNECTED)
-                return
-            # So much is kept behind the message in pieces, and the peer can do nothing about that.
-            policy = "disconnect" if policy == "disconnect" else "drop"
-        if policy == "wait":
+        fate = offer(
+            websocket,
+            message,
+            policy,
+            # They are in the backlog, where this one follows them.
+            others_wait=False,
+            is_slow=websocket.look_whether_slow,
+        )
+        if fate is None:
             entry = websocket.put_behind(message, len(self._prepared.frame), self._deadline, self._settle)
             if entry is not None:
                 self._waiting.append((websocket, entry))
                 return
-            policy = "disconnect"
-        if policy == "disconnect":
             websocket.disconnect_slow()
-            self._settle(Fate.DISCONNECTED)
-        else:
-            self._settle(Fate.DROPPED)
+            fate = Fate.DISCONNECTED
+        self._settle(fate)

@@ -14,6 +14,7 @@ from .._adapter_io._route import (
     LocalAddress,
     in_turn,
     no_address,
+    not_found,
     shown,
     with_local,
 )
@@ -81,9 +82,8 @@ def look_up(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[Addres
     try:
         return list(socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM))
     except socket.gaierror as exc:
-        number, text = exc.args[0], exc.args[-1]
-    kinds: dict[int, str] = {socket.AF_INET: "IPv4 ", socket.AF_INET6: "IPv6 "}
-    raise socket.gaierror(number, f"{text}, looking up the {kinds.get(family, '')}address of {host}")
+        error = not_found(exc, host, family)
+    raise error
 
 
 def _first(host: str, waiting: list[tuple[AddressInfo, Any]], deadline: float) -> socket.socket:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from threading import get_ident
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .._adapter._exceptions import closed_error
@@ -13,6 +12,7 @@ from .._adapter._pieces import UNFINISHED, can_be_pieces, no_message
 from .._adapter._websocket import BytesLike, check_piece
 from .._enums import State
 from .._errors import SlowPeerError
+from ._pong import deadline_of
 
 if TYPE_CHECKING:
     from ._websocket import WebSocket
@@ -27,7 +27,7 @@ def send_pieces(websocket: WebSocket, pieces: object, timeout: float | None) -> 
     """Send one message whose pieces come from an iterable. See ``WebSocket.send``."""
     if not can_be_pieces(pieces):
         raise no_message(pieces)
-    deadline = None if timeout is None else monotonic() + timeout
+    deadline = deadline_of(timeout)
     source = iter(cast("Iterable[Any]", pieces))
     try:
         # Whatever goes wrong with the first one, nothing has been sent yet.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, TypeAlias
 
+from .._backend import Message
 from .._events import Disconnected
 from ._link import logger
 
@@ -87,7 +88,10 @@ class _Pump:
                 if message is not None:
                     return message.data
                 driver.wait(self._has_news)
-            return websocket._take(None) if queue and not websocket._is_leaving else None
+            if not queue or websocket._is_leaving:
+                return None
+            kept: Message = websocket._take("message", None)
+            return kept.data
 
     def _has_news(self) -> bool:
         return self._websocket._is_leaving or self._websocket._readable()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from threading import get_ident
 from typing import Any
 
-from .._adapter._exceptions import closed_error
 from .._adapter._websocket import converted
 from .._backend import MessageChunk
 from .._connection import Connection
@@ -68,22 +67,13 @@ class StreamedWebSocket(WebSocket):
 
     def _next_chunk(self, timeout: float | None, deadline: float | None) -> MessageChunk:
         """Wait for a chunk, of whatever message."""
-        queue = self._queue
-        if not queue:
+        if not self._queue:
             self._reader = get_ident()
             try:
                 self._driver.wait(self._readable, deadline)
             finally:
                 self._reader = None
-        if not queue:
-            if self.ending is None:
-                raise TimeoutError(f"no message, or no further piece of one, came within {timeout:g} s")
-            raise closed_error(self.ending)
-        was_full = queue.full
-        chunk: MessageChunk = queue.get()
-        if was_full:
-            # Somebody who waits for something else may read on.
-            self._driver.nudge()
+        chunk: MessageChunk = self._take("message, or no further piece of one,", timeout)
         self._is_inside = not chunk.final
         return chunk
 

@@ -123,22 +123,22 @@ class WebSocket(NoWait):
                     driver.wait(self._readable, deadline)
                 finally:
                     self._reader = None
-            data = self._take(timeout)
-            return data if decode is None else converted(data, decode)
+            kept: Message = self._take("message", timeout)
+            return kept.data if decode is None else converted(kept.data, decode)
 
-    def _take(self, timeout: float | None) -> str | bytes:
-        """The oldest message that was kept."""
+    def _take(self, what: str, timeout: float | None) -> Any:
+        """The oldest message, or piece of one, that was kept; there is none if the time is over or the connection."""
         queue = self._queue
         if not queue:
             if self.ending is None:
-                raise TimeoutError(f"no message came within {timeout:g} s")
+                raise TimeoutError(f"no {what} came within {timeout:g} s")
             raise closed_error(self.ending)
         was_full = queue.full
-        message: Message = queue.get()
+        item = queue.get()
         if was_full:
             # Somebody who waits for something else may read on.
             self._driver.nudge()
-        return message.data
+        return item
 
     def _reader_error(self) -> RuntimeError:
         """What to raise for a second reader."""
